@@ -1,0 +1,65 @@
+"""Lists: filter, sort and page are in the address, so that a list can be bookmarked, shared and refreshed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, Max, QuerySet
+from django.http import HttpRequest
+
+PER_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Tells a page that a list changed: it hears ``event`` when ``value`` is another than it was."""
+
+    key: str
+    value: str
+    event: str
+
+
+def list_sign(name: str, rows: QuerySet[Any]) -> Sign:
+    """Changes when a row is made or deleted."""
+    seen = rows.order_by().aggregate(count=Count("pk"), last=Max("pk"))
+    return Sign(name, f"{seen['count']}.{seen['last'] or 0}", name)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """``rows`` are all that match, in order; ``total`` is how many there are without any filter."""
+
+    rows: list[Any]
+    total: int
+    sort: str
+    query: str
+    number: str
+
+    @cached_property
+    def page(self) -> Page[Any]:
+        return Paginator(self.rows, PER_PAGE).get_page(self.number)
+
+    @property
+    def filtered(self) -> bool:
+        return len(self.rows) < self.total
+
+
+def listing(
+    request: HttpRequest, rows: Iterable[Any], sorts: Mapping[str, Callable[[Any], Any]], total: int
+) -> Listing:
+    """Order ``rows`` by one of ``sorts``: ``?sort=name`` up, ``?sort=-name`` down; the first one unless told."""
+    sort = request.GET.get("sort", "")
+    key = sort.removeprefix("-")
+    if key not in sorts:
+        sort = key = next(iter(sorts))
+    ordered = sorted(rows, key=sorts[key], reverse=sort.startswith("-"))
+    return Listing(ordered, total, sort, query(request), request.GET.get("page", "1"))
+
+
+def query(request: HttpRequest) -> str:
+    """What was typed into the filter."""
+    return request.GET.get("q", "").strip()[:100]

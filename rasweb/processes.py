@@ -1,0 +1,102 @@
+"""Child processes that never outlive their parent. Standard library only.
+
+Every process the product starts is *tethered*: the kernel kills it when the thread that started it ends, so that
+``kill -9`` of a parent leaves no orphan at work. A tether belongs to the starting **thread**: start children from
+a thread that stays until they have ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+_PR_SET_PDEATHSIG = 1
+_KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent ends.
+
+    ``parent`` is the pid of the process that started this one, as that process knew it; with it a parent that
+    died before this call is noticed too. Exits with status 1 when the parent is already gone. Off Linux only that
+    check is made.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) was refused")
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
+def tethered(argv: Sequence[str]) -> list[str]:
+    """The command line that runs ``argv`` as a child which dies with the calling process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *argv]
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for foreign and heavy code: where programs lie, plain English messages, and ``extra``.
+
+    Nothing of the product's own settings, of the user's shell, of proxies or of loaders is handed on.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {"PATH": os.defpath, **kept, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stdin: int | IO[Any] | None = subprocess.DEVNULL,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start ``argv`` tethered, in a session of its own, with a clean environment unless ``env`` says otherwise."""
+    return subprocess.Popen(
+        tethered(argv),
+        env=dict(clean_environment() if env is None else env),
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[bytes], grace: float) -> int:
+    """Ask a started process to end; after ``grace`` seconds kill its whole session. Returns its exit status.
+
+    Only the process itself gets SIGTERM: what it started is its own to end.
+    """
+    process.terminate()
+    try:
+        return process.wait(grace)
+    except subprocess.TimeoutExpired:
+        return kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process from :func:`start` and all of its session at once. Returns its exit status."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def _main(args: list[str]) -> None:
+    die_with_parent(int(args[0]))
+    try:
+        os.execvp(args[1], args[1:])
+    except OSError as error:
+        sys.exit(f"{args[1]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

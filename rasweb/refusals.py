@@ -1,0 +1,33 @@
+"""An ordinary no: the answer to an order that can not be carried out now, in words for the administrator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError
+
+
+class Refusal(Exception):
+    """``text`` is a whole sentence, ``code`` stable and upper case, ``action`` says what to do next."""
+
+    def __init__(self, text: str, code: str = "REFUSED", action: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.action = action
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.action}".strip()
+
+
+@contextmanager
+def bad_input_refused(taken: str) -> Iterator[None]:
+    """Turn refused fields, and names that are ``taken`` meanwhile, into a Refusal."""
+    try:
+        yield
+    except ValidationError as error:
+        raise Refusal(" ".join(error.messages), "BAD_INPUT") from error
+    except IntegrityError as error:
+        raise Refusal(taken, "CONFLICT", "Look at the list again, then choose another name.") from error

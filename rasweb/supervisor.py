@@ -1,0 +1,132 @@
+"""Keeps the product's processes running until it is told to end. Standard library only.
+
+Each child runs in a session of its own and dies with the supervisor. A child that ends is started again, sooner
+after a long life than after a short one. Signals go to a child's main process; what it started is its own to end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from rasweb import processes
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_LONG_LIFE_SECONDS = 10.0
+
+
+class AlreadyRunning(Exception):
+    """``holder`` is what the other process wrote about itself, such as its pid and address."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+class Lock:
+    """One running product per data folder. The kernel frees it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # held until the process ends
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            raise AlreadyRunning(self._file.read().strip()) from None
+
+    def write(self, text: str) -> None:
+        """Say who holds the lock, for whoever finds it held."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(text)
+        self._file.flush()
+
+
+@dataclass
+class Child:
+    """A program to keep running. ``grace``: the seconds it has for ending when told."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    grace: float
+    pass_fds: Sequence[int] = ()
+    process: subprocess.Popen[bytes] | None = None
+    _pause: float = _FIRST_PAUSE
+    _born: float = 0.0
+    _due: float = field(default_factory=time.monotonic)
+
+    def tend(self) -> None:
+        """Start it if it is due; if it ended, say when it is due again."""
+        now = time.monotonic()
+        if self.process is not None and self.process.poll() is not None:
+            self._mourn(now)
+        elif self.process is None and now >= self._due:
+            self._born = now
+            self.process = processes.start(self.argv, env=self.env, pass_fds=self.pass_fds)
+
+    def _mourn(self, now: float) -> None:
+        status = self.process.returncode if self.process else 0
+        self.process = None
+        self._pause = (
+            _FIRST_PAUSE if now - self._born > _LONG_LIFE_SECONDS else min(self._pause * 2, _LONGEST_PAUSE)
+        )
+        self._due = now + self._pause
+        log.error("%s ended with status %d and is started again in %.1f s", self.name, status, self._pause)
+
+
+class Supervisor:
+    """Runs children until SIGTERM, SIGINT or SIGHUP. A second signal ends them at once."""
+
+    def __init__(self, children: Sequence[Child], every_tick: Callable[[], None] = lambda: None) -> None:
+        self._children = children
+        self._every_tick = every_tick
+        self._signals = 0
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._told)
+        try:
+            while not self._signals:
+                for child in self._children:
+                    child.tend()
+                self._every_tick()
+                time.sleep(_TICK_SECONDS)
+        finally:
+            self._end()
+
+    def _told(self, *_: object) -> None:
+        self._signals += 1
+
+    def _end(self) -> None:
+        running = [(child, child.process) for child in self._children if child.process is not None]
+        began = time.monotonic()
+        for _, process in running:
+            process.terminate()
+        while running:
+            patience = time.monotonic() - began
+            for child, process in running:
+                if self._signals > 1 or patience > child.grace:
+                    processes.kill(process)
+            running = [(child, process) for child, process in running if process.poll() is None]
+            time.sleep(_TICK_SECONDS / 2)
+
+
+def rotate(path: Path, most: int) -> None:
+    """Put a log file of more than ``most`` bytes aside; its writers notice and begin a new one."""
+    try:
+        if path.stat().st_size > most:
+            os.replace(path, path.with_name(f"{path.name}.1"))
+    except FileNotFoundError:
+        return

@@ -1,0 +1,50 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.product import Product
+
+LONG = (
+    "faults",
+    "lab",
+    "e2e",
+    "rasweb",
+    "commands",
+    "templates_app",
+    "drivers",
+)  # folders, longest files first
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no process is left alone with one at the end."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONG.index(folder) if folder in LONG else len(LONG)
+
+    items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def installation(request: pytest.FixtureRequest) -> None:
+    """Tests with transactions of their own empty the database, also of what migrations wrote."""
+    if "db" in request.fixturenames or request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("db")
+        from providers_app.models import Installation
+
+        if not Installation.objects.exists():
+            Installation.objects.create()
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Iterator[Product]:
+    """An installation of its own; the test starts it. Nothing of it is left afterwards."""
+    product = Product(tmp_path / "data")
+    yield product
+    product.close()

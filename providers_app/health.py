@@ -1,0 +1,250 @@
+"""Health checks: who answers, what is there. Short, parallel, each with a hard time-out.
+
+Nothing else says what is true of a host. Whoever has reason to believe that something changed asks for a check.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from providers_app.drivers.base import DriverError, Survey, Unreachable
+from providers_app.hostcalls import HostAddress, call_many
+from providers_app.models import Inventory, Provider, Reachability
+from rasweb.refusals import Refusal
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 10.0
+SILENT_CHECKS = 3
+RETRY_SECONDS = 10
+GAP_SECONDS = 2
+MOST_ROUNDS = 4
+_ROUND = "checks"
+_checking: set[int] = set()
+
+
+def sweep() -> None:
+    """Begin to check every provider that is due, and return: a host that hangs delays no check of others.
+
+    Several sweeps at once, in whatever processes, share the work.
+    """
+    rounds = [thread for thread in threading.enumerate() if thread.name == _ROUND]
+    if len(rounds) >= MOST_ROUNDS:
+        rounds[0].join()
+    if mine := due():
+        _checking.update(provider.pk for provider in mine)
+        threading.Thread(target=_round, args=(mine,), name=_ROUND, daemon=True).start()
+
+
+def due() -> list[Provider]:
+    """Take over the checks that are due now. What this process checks already has to wait until that is done.
+
+    However often somebody asks, a host that was just checked is left alone for a moment. A check that is further away
+    than one interval was planned before the clock was set back, or the interval made shorter.
+    """
+    now = timezone.now()
+    too_late = now + timedelta(seconds=settings.CHECK_INTERVAL + 1)
+    just_now = (now - timedelta(seconds=min(GAP_SECONDS, settings.CHECK_INTERVAL)), now)
+    again = Q(next_check_at__lte=now) & ~Q(last_checked_at__range=just_now)
+    planned = Q(next_check_at=None) | again | Q(next_check_at__gt=too_late)
+    rows = Provider.objects.filter(planned, enabled=True)
+    return [provider for provider in rows if provider.pk not in _checking and _claim(provider)]
+
+
+def _round(providers: list[Provider]) -> None:
+    left = {provider.pk for provider in providers}
+    try:
+        for provider, _ in _checks(providers):
+            left.discard(provider.pk)
+            _checking.discard(provider.pk)
+    except Exception:
+        log.exception("A round of checks failed; its providers are checked again after the usual interval")
+    finally:
+        _checking.difference_update(left)
+        connections.close_all()
+
+
+def check_soon(keys: Iterable[int]) -> None:
+    """Bring the next checks of these providers forward."""
+    now = timezone.now()
+    Provider.objects.filter(pk__in=keys, enabled=True, next_check_at__gt=now).update(next_check_at=now)
+
+
+def check(providers: Iterable[Provider]) -> dict[int, Survey | DriverError]:
+    """Survey these providers in parallel, record what was found, and return it by primary key."""
+    return {provider.pk: answer for provider, answer in _checks(providers)}
+
+
+def _checks(providers: Iterable[Provider]) -> Iterator[tuple[Provider, Survey | DriverError]]:
+    """Yield each provider with what was found, once it is recorded, in the order in which they answer."""
+    began = timezone.now()
+    by_key = {provider.pk: provider for provider in providers}
+    addresses, unreadable = _addresses(by_key.values())
+    for key, answer in unreadable.items():
+        record(by_key[key], answer, began)
+        yield by_key[key], answer
+    for key, answer in call_many(addresses, "survey", timeout=CHECK_SECONDS):
+        record(by_key[key], answer, began)
+        yield by_key[key], answer
+
+
+class Inquiry:
+    """The same for who has other work meanwhile: the hosts are asked in a thread, which leaves the database alone."""
+
+    def __init__(self, providers: Iterable[Provider]) -> None:
+        self._began = timezone.now()
+        self._by_key = {provider.pk: provider for provider in providers}
+        addresses, self._answers = _addresses(self._by_key.values())
+        self._thread = threading.Thread(target=self._ask, args=(addresses,), name="inquiry", daemon=True)
+        self._thread.start()
+
+    def _ask(self, addresses: Mapping[int, HostAddress]) -> None:
+        self._answers.update(call_many(addresses, "survey", timeout=CHECK_SECONDS))
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def answers(self) -> dict[int, Survey | DriverError]:
+        """Record what was found and return it by primary key; a host that nobody could ask is an error too."""
+        self._thread.join()
+        for key, provider in self._by_key.items():
+            record(provider, self._answers.setdefault(key, _not_asked()), self._began)
+        return self._answers
+
+
+def _addresses(
+    providers: Iterable[Provider],
+) -> tuple[dict[int, HostAddress], dict[int, Survey | DriverError]]:
+    """Where to ask, and the errors of those whose secrets can not be read."""
+    addresses: dict[int, HostAddress] = {}
+    errors: dict[int, Survey | DriverError] = {}
+    for provider in providers:
+        try:
+            addresses[provider.pk] = provider.address()
+        except Refusal as refusal:
+            errors[provider.pk] = _unreadable(refusal)
+    return addresses, errors
+
+
+def record(provider: Provider, answer: Survey | DriverError, began: datetime | None = None) -> None:
+    """Write down what a check found that ``began`` then, unless one that began later was written down already."""
+    began = began or timezone.now()
+    with transaction.atomic():
+        try:
+            provider.refresh_from_db(from_queryset=Provider.objects.select_for_update())
+        except Provider.DoesNotExist:
+            return
+        # A time in the future is that of a clock which was set back since.
+        if provider.last_checked_at and began < provider.last_checked_at <= timezone.now():
+            return
+        if isinstance(answer, DriverError):
+            _failed(provider, answer, began)
+        else:
+            _seen(provider, answer, began)
+        provider.announce()
+
+
+def suspect(provider: Provider, code: str, text: str) -> None:
+    """Work on the provider went unanswered: believe it at once, look again soon."""
+    provider.touch(
+        reachability=Reachability.NOT_AVAILABLE,
+        failures=SILENT_CHECKS,
+        error_code=code,
+        error_text=text,
+        next_check_at=_retry_at(provider),
+    )
+    provider.announce()
+
+
+def require(provider: Provider) -> None:
+    """Refuse an order that needs ``provider`` while it is not available. What is not known is asked first."""
+    if provider.enabled and provider.stale:
+        check([provider])
+        provider.refresh_from_db()
+    if not provider.available:
+        raise Refusal(f"{provider} is not available.", "NOT_AVAILABLE", "Check the provider, then try again.")
+
+
+def _claim(provider: Provider) -> bool:
+    later = timezone.now() + timedelta(seconds=settings.CHECK_INTERVAL)
+    same = Provider.objects.filter(pk=provider.pk, next_check_at=provider.next_check_at)
+    return bool(same.update(next_check_at=later))
+
+
+def _seen(provider: Provider, survey: Survey, began: datetime) -> None:
+    fresh = provider.available or _only_suspected(provider)
+    Inventory.objects.update_or_create(
+        provider=provider,
+        defaults={
+            "vms": [asdict(vm) for vm in survey.vms],
+            "guests": [asdict(vm) for vm in survey.guests],
+            "images": [asdict(image) for image in survey.images],
+            "staged": [asdict(image) for image in survey.staged],
+            "hardware": survey.hardware,
+            "read_at": began,
+        },
+    )
+    provider.touch(
+        reachability=Reachability.ONLINE,
+        failures=0,
+        error_code="",
+        error_text="",
+        last_checked_at=began,
+        last_seen_at=began,
+        online_since=provider.online_since if fresh else timezone.now(),
+        capabilities=sorted(survey.can),
+        networks=None if survey.networks is None else list(survey.networks),
+        free_bytes=survey.free_bytes,
+        total_bytes=survey.total_bytes,
+    )
+    if not fresh:
+        log.info("provider %s answers", provider.name)
+
+
+def _only_suspected(provider: Provider) -> bool:
+    """Work went unanswered, but no check ever failed: the host was not away, so it is not back either.
+
+    Otherwise a host that answers checks and swallows copies would be given a fresh start each time, for ever.
+    """
+    suspected = provider.reachability == Reachability.NOT_AVAILABLE and not provider.stale
+    return suspected and provider.last_checked_at == provider.last_seen_at
+
+
+def _failed(provider: Provider, error: DriverError, began: datetime) -> None:
+    failures = provider.failures + 1
+    silent = failures >= SILENT_CHECKS or provider.reachability == Reachability.UNKNOWN
+    provider.touch(
+        reachability=Reachability.NOT_AVAILABLE if silent else provider.reachability,
+        failures=failures,
+        last_checked_at=began,
+        error_code=error.code,
+        error_text=error.text,
+        next_check_at=_retry_at(provider),
+    )
+    log.warning("provider %s: %s %s", provider.name, error.code, error.text)
+
+
+def _retry_at(provider: Provider) -> datetime:
+    """When to look again: soon, or at once when somebody asked for it meanwhile."""
+    soon = timezone.now() + timedelta(seconds=min(RETRY_SECONDS, settings.CHECK_INTERVAL))
+    return min(soon, provider.next_check_at or soon)
+
+
+def _not_asked() -> DriverError:
+    return DriverError(
+        "The host was not asked.", action="It is tried again by itself; the log has the details."
+    )
+
+
+def _unreadable(refusal: Refusal) -> DriverError:
+    return Unreachable(refusal.text, code=refusal.code, action=refusal.action)

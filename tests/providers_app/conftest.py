@@ -1,0 +1,3 @@
+from tests.templates_app.conftest import hosts
+
+__all__ = ["hosts"]

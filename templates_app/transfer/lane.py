@@ -1,0 +1,398 @@
+"""One host on its way to the version: a thread that follows it from the connection to publishing, and its writers.
+
+The lane's own thread stages, flushes, reads back and publishes; the writers take pieces from the queue. Every call to
+the host is made under the lane's watch, so that a hung one is seen and harms nobody else.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+from .buffers import Buffer
+from .convoy import Convoy, Piece
+from .disk import Disk
+from .events import (
+    COPYING,
+    VERIFYING,
+    Differs,
+    Failed,
+    LaneProgress,
+    Phase,
+    Published,
+    Unbased,
+    Verified,
+)
+from .extents import Run
+from .faults import Closed, Fault, content_changed, fault_of
+from .job import LaneJob
+from .limiter import Bucket
+from .ports import Host
+from .progress import Pace, Rate
+from .proofs import Proofs
+from .sender import Sender
+from .spent import FLUSH, PREPARE, VERIFY, Spent
+from .target import Landed, Target
+from .trip import Trip
+from .verify import PIECE
+from .watch import Watch
+
+
+class Lane:
+    def __init__(self, trip: Trip, job: LaneJob) -> None:
+        self.id = job.id
+        self.watch = Watch()
+        self.spent = Spent()
+        self.bucket = Bucket(job.bandwidth)
+        self.pace = Pace(trip.tuning.laggard_seconds, limit=self.bucket.most)
+        self.missing: list[bytearray] = []
+        self.pieces: set[Piece] = set()
+        self.fault: Fault | None = None
+        self._failed_at = 0.0
+        self.reported = False
+        self.ended = False
+        self.verified = False
+        self.aboard = all(disk.have for disk in job.disks)
+        self.copies_source = any(disk.base and not disk.base.manifest for disk in job.disks)
+        self.news = threading.Condition(trip.lock)
+        self._trip, self._job = trip, job
+        self._work = threading.Condition(trip.lock)
+        self._proofs = Proofs(trip.lock, self.news, self.spent)
+        self._sender = Sender(
+            self.bucket, trip.bucket, watch=self.watch, spent=self.spent, lock=trip.lock, check=self.check
+        )
+        self._queue: deque[Piece] = deque()
+        self._in_flight: set[Piece] = set()
+        self._convoy: Convoy | None = None
+        self._targets: list[Target] = []
+        self._phase = COPYING
+        self._writers = 0
+        self._copied = False
+        self._may_publish = False
+        self._publishing = False
+        self._rate = Rate()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name=f"lane-{self.id}", daemon=True).start()
+
+    # The lane's own thread
+
+    def _run(self) -> None:
+        host: Host | None = None
+        try:
+            with self.spent.on(PREPARE):
+                host = self._connect()
+            self._travel(host)
+        except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
+            self.fail(self._explained(error))
+        self._arrive()
+        self._let_go(host)
+
+    def _explained(self, error: BaseException) -> Fault:
+        fault = fault_of(error)
+        if fault.code == "FAILED" and not isinstance(error, Closed):
+            traceback.print_exception(error, file=sys.stderr)
+        return fault
+
+    def _connect(self) -> Host:
+        address = self._job.host
+        with self.watch:
+            return self._trip.drivers.open_driver(address.kind, address.settings, address.secrets).__enter__()
+
+    def _travel(self, host: Host) -> None:
+        buffer = Buffer(PIECE).view
+        with self.spent.on(PREPARE):
+            self._stage(host, self._trip.disks_for(self), buffer)
+        self._join()
+        self._settle(buffer)
+        self._trip.await_digests(self)
+        if self._trip.seals:
+            self._adopt(host, buffer)
+        self._trip.check_source()
+        self._await_publish()
+        self._publish()
+
+    def _stage(self, host: Host, disks: list[Disk], buffer: memoryview) -> None:
+        tuning = self._trip.tuning
+        self._targets = [
+            Target(disk, spec, watch=self.watch, spent=self.spent, check=self.check, tuning=tuning)
+            for disk, spec in zip(disks, self._job.disks, strict=True)
+        ]
+        self.missing = [target.missing for target in self._targets]
+        self._enter(COPYING if any(not disk.have for disk in self._job.disks) else VERIFYING)
+        if not self._trip.seals:
+            self._adopt(host, buffer)
+        for number, target in enumerate(self._targets):
+            if not target.spec.have:
+                self.check()
+                target.stage(host, self._mark(target), buffer)
+                if fault := target.unbased:
+                    self._trip.emit(Unbased(self.id, number, fault.code, fault.text))
+
+    def _adopt(self, host: Host, buffer: memoryview) -> None:
+        found = [target.adopt(host, buffer, self._sender.receive) for target in self._targets]
+        if bad := {number: difference for number, difference in enumerate(found) if difference}:
+            for number, difference in bad.items():
+                self._trip.emit(Differs(self.id, number, difference.leaves, difference.offset))
+            raise content_changed("; ".join(f"disk {number}: {how}" for number, how in bad.items()))
+
+    def _mark(self, target: Target) -> Any:
+        return self._trip.drivers.Mark(**dict(target.spec.mark) | {"digest": target.disk.digest})
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._trip.emit(Phase(self.id, phase))
+
+    def _join(self) -> None:
+        with self._trip.lock:
+            self.check()
+            self.aboard = True
+            self._trip.first_convoy().join(self)
+            self._writers = self._trip.writers
+        for number in range(self._writers):
+            threading.Thread(target=self._serve, name=f"writer-{self.id}-{number}", daemon=True).start()
+
+    def _settle(self, buffer: memoryview) -> None:
+        """Flush, journal and read back while the writers go on, until all is proven."""
+        while (step := self._next_step(buffer)) is not None:
+            what, work = step
+            with self.spent.on(what):
+                work()
+        with self.spent.on(FLUSH):
+            for target in self._targets:
+                if not target.spec.have:
+                    target.flush([])
+                    target.check_complete()
+                    target.sample_holes(buffer)
+
+    def _next_step(self, buffer: memoryview) -> tuple[str, Callable[[], None]] | None:
+        with self._trip.lock:
+            while True:
+                self.check()
+                self._note_copied()
+                for target in self._targets:
+                    if target.flush_due() or (self._copied and target.landed):
+                        landed, target.landed = target.landed, []
+                        return FLUSH, partial(target.flush, landed)
+                if (proof := self._proofs.next(self._targets, buffer)) is not None:
+                    return VERIFY, proof
+                if self._copied and self._proofs.complete():
+                    return None
+                self.news.wait(self._trip.tuning.nap_seconds)
+
+    def _note_copied(self) -> None:
+        if self._copied or self.pieces or any(1 in missing for missing in self.missing):
+            return
+        self._copied = True
+        self._leave_convoy()
+        self._work.notify_all()
+        if self._phase == COPYING:
+            self._enter(VERIFYING)
+
+    def _await_publish(self) -> None:
+        with self._trip.lock:
+            self.check()
+            self.verified = True
+            self._trip.emit(Verified(self.id))
+            while not self._may_publish:
+                self.check()
+                self.news.wait(self._trip.tuning.nap_seconds)
+            self.check()
+            self._publishing = True
+
+    def _publish(self) -> None:
+        images = [target.commit(self._mark(target)) for target in self._targets]
+        adopted = all(target.spec.have for target in self._targets)
+        based = any(target.based for target in self._targets)
+        self.report(Published(self.id, images, self._sender.sent, adopted, based))
+
+    def _arrive(self) -> None:
+        """Report a failure, after what is staged was removed or let go."""
+        with self._trip.lock:
+            while self._writers:
+                self.news.wait(self._trip.tuning.nap_seconds)
+        kept = [self._dispose(target) for target in self._targets if target.staged]
+        self.ended = True
+        if self.fault:
+            self.report(self._failure(self.fault, kept=any(kept)))
+
+    def _dispose(self, target: Target) -> bool:
+        """Close or remove what is staged; True when something is kept."""
+        discard = self.fault is not None and self.fault.permanent
+        try:
+            target.discard() if discard else target.close()
+        except Exception as error:  # noqa: BLE001 - the outcome is known, closing can not change it
+            print(f"lane {self.id}: closing failed ({type(error).__name__})", file=sys.stderr, flush=True)
+            return True
+        return not discard
+
+    def _let_go(self, host: Host | None) -> None:
+        try:
+            if host is not None:
+                with self.watch:
+                    host.__exit__(None, None, None)
+        except Exception as error:  # noqa: BLE001 - the outcome is known, closing can not change it
+            print(
+                f"lane {self.id}: disconnecting failed ({type(error).__name__})", file=sys.stderr, flush=True
+            )
+
+    # Writers
+
+    def _serve(self) -> None:
+        """Write until all is copied; then, where there are few lanes, help to read back."""
+        self._write_all()
+        try:
+            if self._trip.few:
+                self._proofs.help(self._targets, self.check)
+        except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
+            self.fail(self._explained(error))
+        with self._trip.lock:
+            self._writers -= 1
+            self.news.notify_all()
+
+    def _write_all(self) -> None:
+        while (piece := self._take()) is not None:
+            try:
+                self._finish(piece, self._write(piece))
+            except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
+                # First the fault, then the piece: a lane without pieces and without a fault has copied all.
+                self.fail(self._explained(error))
+                self._finish(piece, None)
+
+    def _take(self) -> Piece | None:
+        with self._trip.lock:
+            while not self._queue or self.fault:
+                if self.fault or self._copied:
+                    return None
+                with self.spent.waiting_for(self._convoy.spent) if self._convoy else nullcontext():
+                    self._work.wait()
+            piece = self._queue.popleft()
+            self._in_flight.add(piece)
+            self.pace.begin(piece)
+            return piece
+
+    def _write(self, piece: Piece) -> Landed:
+        target = self._targets[piece.disk]
+        data = target.lacking_bytes(piece.leaves)
+        if target.already_holds(piece.block):
+            return Landed(piece.block, piece.leaves, [], data)
+        leaves, spans = target.portion(piece.leaves, piece.filling)
+        for start, stop in spans:
+            part = piece.buffer.view[start - piece.base : stop - piece.base]
+            self._sender.send(target.sink, start, part, self.pace)
+        return Landed(piece.block, piece.leaves, leaves, data)
+
+    def _finish(self, piece: Piece, landed: Landed | None) -> None:
+        with self._trip.lock:
+            self._in_flight.discard(piece)
+            self.pieces.discard(piece)
+            piece.release(self)
+            self.pace.end(piece, landed.data if landed else 0)
+            if landed:
+                self._targets[piece.disk].land(landed)
+            if not self.pieces and self._convoy:
+                self._convoy.look()
+            self.news.notify_all()
+
+    # What others do to the lane. Lock held for lacks, joined, arrived, leave, check
+
+    def lacks(self, disk: int, leaves: Run) -> bytes | None:
+        return self._targets[disk].lacks(leaves)
+
+    def joined(self, convoy: Convoy) -> None:
+        self._convoy = convoy
+
+    def arrived(self, piece: Piece) -> None:
+        self._queue.append(piece)
+        self._work.notify()
+
+    def leave(self) -> None:
+        """Leave the convoy; what was not yet begun is missing again."""
+        self._queue.clear()
+        for piece in self.pieces - self._in_flight:
+            self.missing[piece.disk][piece.block] = 1
+            piece.release(self)
+        self.pieces &= self._in_flight
+        self._leave_convoy()
+
+    def _leave_convoy(self) -> None:
+        if self._convoy:
+            self._convoy.part(self)
+            self._convoy = None
+
+    def check(self) -> None:
+        if self.fault:
+            raise Closed
+
+    def fail(self, fault: Fault) -> bool:
+        """End the lane unless it is over or being published already by its own thread."""
+        with self._trip.lock:
+            return self._fail(fault)
+
+    def _fail(self, fault: Fault) -> bool:
+        if self.fault or self.reported:
+            return False
+        self.fault = fault
+        self._failed_at = time.monotonic()
+        self.aboard = True
+        self.leave()
+        self._trip.look_at_departure()
+        for condition in (self._work, self._sender.closing, self._proofs.work, self.news):
+            condition.notify_all()
+        return True
+
+    def cancel(self, fault: Fault) -> bool:
+        """End the lane from outside: not once publishing began, its outcome is what counts then."""
+        with self._trip.lock:
+            return not self._publishing and self._fail(fault)
+
+    def source_failed(self, fault: Fault) -> None:
+        """The source is gone: that matters to a lane until it is verified."""
+        with self._trip.lock:
+            if not self.verified:
+                self._fail(fault)
+
+    def publish(self) -> None:
+        with self._trip.lock:
+            self._may_publish = True
+            self.news.notify_all()
+
+    def failed_for(self) -> float:
+        """Seconds since the lane failed; 0 while it has not."""
+        return time.monotonic() - self._failed_at if self.fault else 0.0
+
+    def abandon(self, fault: Fault) -> None:
+        """Give up on a lane whose host does not answer; its threads are left to hang."""
+        with self._trip.lock:
+            self._fail(fault)
+            for piece in self._in_flight:
+                piece.abandon(self)
+        self.report(self._failure(self.fault or fault, kept=True))
+
+    def _failure(self, fault: Fault, *, kept: bool) -> Failed:
+        return Failed(self.id, fault.code, fault.text, fault.action, fault.permanent, kept)
+
+    def report(self, event: Published | Failed) -> None:
+        """Say how it ended; only the first report counts."""
+        with self._trip.lock:
+            if self.reported:
+                return
+            self.reported = True
+            self._trip.emit(event)
+
+    def done(self) -> int:
+        """Bytes of data that are proven or durable at the host."""
+        return sum(target.done for target in self._targets)
+
+    def progress(self) -> LaneProgress:
+        total = sum(target.total for target in self._targets)
+        accepted = sum(target.accepted for target in self._targets)
+        spent = {what: round(seconds, 1) for what, seconds in self.spent.seconds().items()}
+        return LaneProgress(self._phase, self.done(), total, self._rate.update(accepted), spent)

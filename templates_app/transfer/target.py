@@ -1,0 +1,395 @@
+"""One disk at one host: what is staged there, what it still lacks, what is durable and what is proven."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .adoption import Difference, difference
+from .basis import Basis, Unfit
+from .disk import Disk, Filling, Twin
+from .events import PublishedImage
+from .extents import Run, data_runs, gaps, marked, merged, without
+from .faults import Fault, checksum_mismatch, content_changed, fault_of
+from .job import Base, LaneDisk
+from .journal import Journal, Subject, claims
+from .plan import DataMap
+from .ports import Host, Sink, Source
+from .spent import COPY, Spent
+from .tuning import Tuning
+from .verify import PIECE, differing, holds, holds_data, holds_zeros, pieces
+from .watch import Watch
+
+DIGEST_PLACE = "{digest12}"
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A block that the host accepted: the leaves it settles, those of them to read back, its bytes of data."""
+
+    block: int
+    settled: Run
+    leaves: list[Run]
+    data: int
+
+
+class Target:
+    """What several threads touch (``landed``, ``unread``) is changed under the run's lock by the caller.
+
+    ``needs`` marks the leaves that have to be sent where the host holds the others already; None for all. ``based``
+    when the host made a copy to begin with, ``unbased`` says why it did not.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        spec: LaneDisk,
+        *,
+        watch: Watch,
+        spent: Spent,
+        check: Callable[[], None],
+        tuning: Tuning,
+    ) -> None:
+        self.disk = disk
+        self.spec = spec
+        self.needs: bytearray | None = None
+        self.based = False
+        self.unbased: Fault | None = None
+        self.missing = bytearray(disk.blocks.count) if spec.have else disk.blocks.all_with_data()
+        self._open = bytearray(self.missing)
+        self.total = disk.data.total()
+        self.done = 0
+        self.accepted = 0
+        self.landed: list[Landed] = []
+        self.landed_since = 0.0
+        self.unread: deque[Run] = deque()
+        self._claimed = bytearray(disk.blocks.count)
+        self._sink: Sink | None = None
+        self._committed = False
+        self._journal: Journal | None = None
+        self._twin: Twin | None = None
+        self._watch, self._spent, self._check, self._tuning = watch, spent, check, tuning
+
+    @property
+    def staged(self) -> bool:
+        return self._sink is not None
+
+    @property
+    def sink(self) -> Sink:
+        if self._sink is None:
+            raise RuntimeError("the target was not staged")
+        return self._sink
+
+    def stage(self, host: Host, mark: Any, buffer: memoryview) -> None:
+        """Begin, or go on with what an earlier run left: keep what its journal claims and a read-back proves. Where
+        nothing is left, begin with a copy that the host makes of what it has, if there is such a thing."""
+        self._begin(host, mark)
+        subject = Subject(self.sink.token, self.disk.data.size, self.disk.data.leaf)
+        claimed = claims(self.spec.journal, subject)
+        if claimed:
+            kept = self._resume(claimed, buffer)
+        else:
+            if os.path.exists(self.spec.journal):
+                self._begin_anew(host, mark)
+            kept = self._copy_base(host, mark, buffer)
+            if not self.based:
+                self._clear([(0, self.disk.data.leaves)])
+        if self.needs is None and not self.based:
+            self._reserve()
+        self._claim(kept)
+
+    def _begin(self, host: Host, mark: Any) -> None:
+        with self._watch:
+            self._sink = host.stage(self.spec.name, self.disk.data.size, mark)
+
+    def _begin_anew(self, host: Host, mark: Any) -> None:
+        with self._watch:
+            self.sink.abort()
+        self._begin(host, mark)
+
+    def _resume(self, claimed: list[Run], buffer: memoryview) -> list[Run]:
+        leaves = self.disk.data.leaves
+        if not self.disk.table.known:
+            kept = merged(self.disk.blocks.leaves(block) for block in self._unseen(claimed))
+            self._clear(gaps(kept, leaves))
+            return kept
+        kept = merged(self._proven(claimed, buffer))
+        needs = bytearray(leaves)
+        for first, end in without(self.disk.data.runs, kept):
+            needs[first:end] = b"\x01" * (end - first)
+        self._clear(without(gaps(kept, leaves), self.disk.data.runs))
+        self._need(needs)
+        return kept
+
+    def _unseen(self, claimed: list[Run]) -> Iterator[int]:
+        """Full blocks to keep while their digests are unknown: compared when they are read."""
+        for block in self.disk.blocks.whole(claimed):
+            leaves = self.disk.blocks.leaves(block)
+            if list(self.disk.data.clip(*leaves)) == [leaves]:
+                self._claimed[block] = 1
+                yield block
+
+    def _proven(self, claimed: list[Run], buffer: memoryview) -> Iterator[Run]:
+        for run in claimed:
+            for part in self.disk.blocks.cut(run):
+                self._check()
+                if self._holds(part, buffer):
+                    self._count(part)
+                    yield part
+
+    def _need(self, needs: bytearray) -> None:
+        """Have only these leaves sent; the host holds the others. What it has in their place may be anything."""
+        self.needs = needs
+        self.missing[:] = self.disk.blocks.with_any(needs)
+        self._open[:] = self.missing
+        self.done = self.total - self.lacking_bytes((0, len(needs)))
+
+    def _copy_base(self, host: Host, mark: Any, buffer: memoryview) -> list[Run]:
+        """Have the host copy what it has; return the leaves that are right by that, none where it has to be sent."""
+        if self.spec.base is None:
+            return []
+        self._claim([])  # a run that is killed from here on leaves nothing that may be trusted
+        try:
+            with self._spent.on(COPY):
+                kept = self._copy_from(self.spec.base, host, buffer)
+        except Unfit as unfit:
+            self.unbased = unfit.fault
+            self.done = 0
+            self._begin_anew(host, mark)
+            return []
+        self.based = True
+        return kept
+
+    def _copy_from(self, base: Base, host: Host, buffer: memoryview) -> list[Run]:
+        basis = Basis(self.disk, base, watch=self._watch, check=self._check, tuning=self._tuning)
+        if base.manifest is None:
+            basis.copy(self.sink, lambda copied: self._copied(copied, self.total, 2))
+            self._flush()
+            basis.check_twin(self._read, buffer)
+            self._twin = self.disk.twin = Twin(self.sink)
+            self.done = self.total // 2
+            return []
+        if not base.proven:
+            basis.check_size(host)
+            basis.copy(self.sink, lambda copied: self._copied(copied, self.total, 2))
+            return self._repair(buffer)
+        changes = basis.changes(host, buffer)
+        kept = list(changes.kept())
+        most = sum(self.disk.data.bytes_between(*run) for run in kept)
+        basis.copy(self.sink, lambda copied: self._copied(copied, most, 1))
+        self._clear(changes.emptied)
+        self._flush()
+        basis.check_copy(self._read, changes, buffer)
+        self._need(changes.altered)
+        return kept
+
+    def _repair(self, buffer: memoryview) -> list[Run]:
+        """Read all of a copy of which nothing is known; return what is right, have the rest sent."""
+        data, needs, read = self.disk.data, bytearray(self.disk.data.leaves), 0
+        self._clear(gaps(data.runs, data.leaves))
+        self._flush()
+        for run in data.runs:
+            for part in self.disk.blocks.cut(run):
+                self._check()
+                for leaf in differing(self._read, self.disk.table, part, buffer):
+                    needs[leaf] = 1
+                read += data.bytes_between(*part)
+                self.done = (self.total + read) // 2
+        self._need(needs)
+        return list(without(data.runs, list(marked(needs, 0, data.leaves))))
+
+    def _copied(self, copied: int, most: int, share: int) -> None:
+        """Note how far the host is with its copy: half of the work where all of it is still to be read."""
+        self.accepted = min(copied, most)
+        self.done = self.accepted // share
+
+    def _claim(self, kept: list[Run]) -> None:
+        if self._journal:
+            self._journal.close()
+        subject = Subject(self.sink.token, self.disk.data.size, self.disk.data.leaf)
+        self._journal = Journal(self.spec.journal, subject)
+        self._journal.begin(kept)
+
+    def _count(self, leaves: Run) -> None:
+        proven = self.disk.data.bytes_between(*leaves)
+        self.done += proven
+        self.accepted += proven
+
+    def _holds(self, leaves: Run, buffer: memoryview) -> bool:
+        return holds(self._read, self.disk.table, leaves, buffer)
+
+    def _read(self, offset: int, view: memoryview) -> int:
+        with self._watch:
+            return self.sink.read_into(offset, view)
+
+    def _clear(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            start, stop = self.disk.data.span(*run)
+            for offset in range(start, stop, self._tuning.clear_bytes):
+                self._check()
+                with self._watch:
+                    self.sink.hole(offset, min(self._tuning.clear_bytes, stop - offset))
+
+    def _flush(self) -> None:
+        with self._watch:
+            self.sink.flush()
+
+    def _reserve(self) -> None:
+        """Tell the host what will be written, where that is known to be no zeros."""
+        if not self.disk.table.known:
+            return
+        for run in self.disk.data.runs:
+            self._check()
+            start, stop = self.disk.data.span(*run)
+            with self._watch:
+                self.sink.reserve(start, stop - start)
+
+    def lacks(self, leaves: Run) -> bytes | None:
+        """Which of these leaves are needed, one byte for each; None for all that hold data."""
+        return None if self.needs is None else bytes(self.needs[slice(*leaves)])
+
+    def lacking_bytes(self, leaves: Run) -> int:
+        """Bytes of data that are needed between two leaves."""
+        if self.needs is None:
+            return self.disk.data.bytes_between(*leaves)
+        spans = (self.disk.data.span(*run) for run in marked(self.needs, *leaves))
+        return sum(stop - start for start, stop in spans)
+
+    def portion(self, leaves: Run, filling: Filling) -> tuple[list[Run], list[Run]]:
+        """Leaves and bytes of a block to write. What is not clear is overwritten whole, zeros at its ends too."""
+        if self.needs is None:
+            return filling.leaves, filling.spans
+        runs = list(marked(self.needs, *leaves))
+        return runs, [self.disk.data.span(*run) for run in runs]
+
+    def already_holds(self, block: int) -> bool:
+        """Whether a block that was kept unseen is what was read just now; if not, clear it for writing."""
+        if self._twin:
+            return True
+        if not self._claimed[block]:
+            return False
+        self._claimed[block] = 0
+        leaves = self.disk.blocks.leaves(block)
+        if self._holds(leaves, memoryview(bytearray(PIECE))):
+            return True
+        self._clear([leaves])
+        return False
+
+    def land(self, landed: Landed) -> None:
+        if not self.landed:
+            self.landed_since = time.monotonic()
+        self.landed.append(landed)
+        self.accepted += landed.data
+
+    def flush_due(self) -> bool:
+        return bool(self.landed) and (
+            time.monotonic() - self.landed_since >= self._tuning.journal_seconds
+            or sum(landed.data for landed in self.landed) >= self._tuning.journal_bytes
+        )
+
+    def flush(self, landed: list[Landed]) -> None:
+        """Make durable what landed, then say so in the journal, then let it be read back."""
+        self._flush()
+        if self._journal and not self._twin:
+            self._journal.add(item.settled for item in landed)
+        self.done += sum(item.data for item in landed) // (2 if self._twin else 1)
+        for item in landed:
+            self._open[item.block] = 0
+        for run in merged(run for item in landed for run in item.leaves):
+            self.unread.extend(pieces(run, self.disk.data))
+
+    def read_back(self, run: Run, buffer: memoryview) -> None:
+        """Compare a durable piece with what it should be."""
+        if not holds_data(self._read, self.disk.table, run, buffer):
+            raise checksum_mismatch()
+
+    def check_complete(self) -> None:
+        """A last look at our own work: every block with data was proven, or flushed and then read back."""
+        if 1 in self._open or self.landed or self.unread:
+            raise RuntimeError("a lane ended with blocks left")
+
+    def sample_holes(self, buffer: memoryview) -> None:
+        """Look at some leaves that were never written, the end of the disk among them."""
+        for leaf in self.disk.data.zero_samples():
+            self._check()
+            if not holds_zeros(self._read, self.disk.data, (leaf, leaf + 1), buffer):
+                raise checksum_mismatch()
+
+    def adopt(self, host: Host, buffer: memoryview, receive: Callable[[int], None]) -> Difference | None:
+        """Read the image that is already published there, if any; None when it is the wanted one.
+
+        ``receive`` waits until so many bytes may be read. CONTENT_CHANGED when it changes meanwhile.
+        """
+        if not self.spec.have:
+            return None
+        image, data = self._open_published(host, self.spec.have), self.disk.data
+
+        def read(offset: int, view: memoryview) -> int:
+            self._check()
+            receive(len(view))
+            with self._watch:
+                return image.read_into(offset, view)
+
+        try:
+            with self._watch:
+                self._stamp = image.stamp()
+                runs = data_runs(self._watch.alive(image.extents()), data.size, data.leaf)
+            there = DataMap(runs, data.size, data.leaf)
+            found = difference(image.size, there, self.disk, read=read, buffer=buffer, done=self._count)
+            with self._watch:
+                if image.stamp() != self._stamp:
+                    raise content_changed()
+        finally:
+            with self._watch:
+                image.close()
+        return found
+
+    def _open_published(self, host: Host, ref: str) -> Source:
+        try:
+            with self._watch:
+                return host.open_source(ref)
+        except Exception as error:
+            if (fault := fault_of(error)).code == "PREREQUISITE":  # it was in order when it was published
+                raise content_changed(fault.text.rstrip(".")) from error
+            raise
+
+    def commit(self, mark: Any) -> PublishedImage:
+        """Publish; only ever called for a target whose every leaf is proven."""
+        digest = self.disk.digest
+        if self.spec.have:
+            name = self.spec.name.replace(DIGEST_PLACE, digest[:12])
+            return PublishedImage(self.spec.have, name, self.disk.data.size, self._stamp, digest)
+        self._end_reading()
+        with self._watch:
+            image = self.sink.commit(self.spec.name.replace(DIGEST_PLACE, digest[:12]), mark)
+        self._committed = True
+        if self._journal:
+            self._journal.delete()
+        return PublishedImage(image.ref, image.name, image.size, image.stamp, digest)
+
+    def _end_reading(self) -> None:
+        if self._twin:
+            self._twin.let_go()
+
+    def close(self) -> None:
+        """Let go, keep what is staged."""
+        self._end_reading()
+        if self._journal:
+            self._journal.close()
+        if self._sink:
+            with self._watch:
+                self._sink.close()
+
+    def discard(self) -> None:
+        """Remove what is staged, and its journal. An image that is published already stays."""
+        self._end_reading()
+        if self._sink and not self._committed:
+            with self._watch:
+                self._sink.abort()
+        if self._journal:
+            self._journal.delete()
+        self.close()

@@ -1,0 +1,388 @@
+"""Copying one version to the targets that wait for it: one read, many lanes, each with its own fate."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from providers_app import health
+from providers_app.drivers.base import DriverError, Image, Survey
+from providers_app.models import Provider
+from rasweb import workers
+from rasweb.quantities import size
+from templates_app import bandwidth, lanes, places, preflight, queue
+from templates_app.models import DistributionTarget, PublishedImage, TemplateVersion
+from templates_app.models.work import error, no_error
+from templates_app.places import Crew
+from templates_app.states import Desired, Phase
+from templates_app.timing import Timing
+from templates_app.transfer import events
+from templates_app.transfer.job import Job, LaneJob, SourceDisk
+from templates_app.transfer.process import Engine
+
+log = logging.getLogger(__name__)
+
+SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
+REPORTED = ("bytes_done", "bytes_total", "rate", "timing")
+MOVES = {events.COPYING: Phase.COPYING, events.VERIFYING: Phase.VERIFYING}
+
+
+def due() -> Iterable[tuple[str, int]]:
+    """The templates with targets that may be copied to now."""
+    for pk in places.waiting_templates():
+        yield "distribute", pk
+
+
+def work(template_id: int) -> None:
+    """Claim what waits for this template, as far as there are free places, and copy it."""
+    crew = places.claim(template_id)
+    if crew is None:
+        return
+    ready = _check(crew)
+    if ready:
+        Copy(crew.source, crew.version, ready).run()
+    if template_id in places.waiting_templates():
+        queue.soon("distribute", template_id)
+
+
+def _check(crew: Crew) -> list[tuple[DistributionTarget, dict[int, Image]]]:
+    """Look at all hosts of the crew at once; return the targets that may begin, with the images they have already."""
+    providers = {provider.pk: provider for provider in [crew.source, *_hosts(crew)]}
+    return _passed(crew, health.check(providers.values()))
+
+
+def _hosts(crew: Crew) -> list[Provider]:
+    return [target.provider for target in crew.targets]
+
+
+def _passed(
+    crew: Crew, answers: Mapping[int, Survey | DriverError]
+) -> list[tuple[DistributionTarget, dict[int, Image]]]:
+    ready = []
+    for target in crew.targets:
+        answer = answers[target.provider_id]
+        if isinstance(answer, DriverError):
+            fail(target, answer.code, answer.text, answer.action, permanent=answer.permanent)
+            continue
+        obstacle = preflight.first_obstacle(
+            preflight.findings(target.template, crew.version, target.provider)
+        )
+        if obstacle is None:
+            ready.append((target, _already_there(target, answer)))
+        else:
+            fail(
+                target,
+                obstacle.code,
+                obstacle.text,
+                obstacle.action,
+                permanent=obstacle.code != "NOT_AVAILABLE",
+            )
+    return ready
+
+
+def _already_there(target: DistributionTarget, survey: Survey) -> dict[int, Image]:
+    """Images of the wanted version that carry our mark, by disk: verified instead of sent."""
+    names = dict(enumerate(lanes.image_names(target)))
+    names |= dict(target.held(lanes.wanted(target)).values_list("disk", "name"))
+    mine = target.template.mark()
+
+    def ours(image: Image) -> bool:
+        return image.mark is not None and (image.mark.installation, image.mark.owner) == (
+            mine.installation,
+            mine.owner,
+        )
+
+    found = {image.name: image for image in survey.images if ours(image)}
+    return {disk: found[name] for disk, name in names.items() if name in found}
+
+
+class Copy:
+    """One run of the engine: follows its events, keeps the claims alive, and settles each target by itself."""
+
+    def __init__(
+        self,
+        source: Provider,
+        version: TemplateVersion,
+        ready: Sequence[tuple[DistributionTarget, dict[int, Image]]],
+    ) -> None:
+        self._source = source
+        self._version = version
+        self._ready = ready
+        self._open = {str(target.pk): target for target, _ in ready}
+        self._there = {str(target.pk): there for target, there in ready}
+        self._progress: dict[str, events.LaneProgress] = {}
+        self._pulse = lanes.Pulse(self._beat)
+        self._timing: defaultdict[str, Timing] = defaultdict(Timing)
+        self._limits = bandwidth.Limits()
+        self._bases: dict[int, lanes.Basis | None] = {}
+        self._unbased: dict[int, str] = {}
+        self._ordered: set[str] = set()
+        self._under_way: set[str] = set()
+        self._newcomers: tuple[Crew, health.Inquiry] | None = None
+        self._in_doubt = False
+        self._stopped = False
+        self._ending = False
+
+    def run(self) -> None:
+        """Copy until every target is settled; what is left when the engine died goes back to waiting."""
+        with Engine.start(self._job()) as self._engine:
+            for event in self._engine.events(timeout=lanes.BEAT_SECONDS):
+                self._handle(event)
+                self._watch()
+        for target in self._newcomers[0].targets if self._newcomers else ():
+            self._put_back(target)
+        for lane, target in self._open.items():
+            late = self._engine.ended and lane not in self._under_way
+            self._put_back(target) if late else self._lost(target)
+
+    def _job(self) -> Job:
+        images = PublishedImage.objects.filter(target__provider=self._source, version=self._version)
+        refs = {image.disk: image.ref for image in images.order_by("-spoilt", "pk")}
+        self._in_doubt = not images.filter(spoilt=False).exists()
+        disks = [
+            SourceDisk(refs[number], lanes.manifest_path(disk), disk.digest)
+            for number, disk in enumerate(self._version.disk_versions)
+        ]
+        return lanes.make_job(self._source, disks, [self._lane(*each) for each in self._ready])
+
+    def _lane(self, target: DistributionTarget, there: dict[int, Image]) -> LaneJob:
+        self._bases[target.pk] = basis = lanes.basis(target)
+        self._unbased.pop(target.pk, None)
+        return lanes.target_lane(target, there, basis)
+
+    def _handle(self, event: events.Event | None) -> None:
+        match event:
+            case events.Progress(lanes=progress):
+                self._progress.update(progress)
+            case events.Phase(lane=lane, phase=phase):
+                self._under_way.add(lane)
+                self._move(lane, MOVES.get(phase))
+            case events.Unbased(lane=lane, text=text) if lane in self._open:
+                self._unbased[self._open[lane].pk] = text
+            case events.Verified(lane=lane):
+                self._publish(lane)
+            case events.Published(lane=lane) if lane in self._open:
+                self._installed(self._open.pop(lane), event)
+            case events.Failed(lane=lane) if lane in self._open:
+                self._failed(self._open.pop(lane), event)
+            case events.Failed(lane=None):
+                self._ending = True
+                log.warning("copying version %s: %s %s", self._version, event.code, event.text)
+
+    def _watch(self) -> None:
+        if workers.stopping() and not self._stopped:
+            self._stopped = True
+            self._engine.stop()
+        if not self._pulse() or self._engine.silent_for > lanes.ENGINE_SILENT_SECONDS:
+            self._engine.kill()
+
+    def _beat(self) -> None:
+        """Progress, lease and cancel check of every lane, in one transaction; then limits, and who may come along."""
+        mine = [*self._open.values(), *(self._newcomers[0].targets if self._newcomers else ())]
+        for lane, progress in self._progress.items():
+            if lane in self._open:
+                self._note(self._open[lane], progress)
+        with transaction.atomic():
+            lost = {target.pk for target in DistributionTarget.report_all(mine, *REPORTED)}
+        for lane, target in list(self._open.items()):
+            if target.pk in lost:
+                self._open.pop(lane)
+                self._engine.cancel(lane)
+            elif (target.cancel or target.desired == Desired.ABSENT) and lane not in self._ordered:
+                self._ordered.add(lane)
+                self._engine.cancel(lane)
+        self._limits.adjust(self._engine, self._open.values())
+        if not (self._stopped or self._ending):
+            self._recruit()
+
+    def _recruit(self) -> None:
+        """Take along who waits for this version, as places get free. Their hosts are looked at first, meanwhile."""
+        if self._newcomers is None:
+            crew = places.claim_more(Crew(self._source, self._version, ()))
+            self._newcomers = (crew, health.Inquiry(_hosts(crew))) if crew else None
+        elif self._newcomers[1].done:
+            crew, inquiry = self._newcomers
+            self._newcomers = None
+            for target, there in _passed(crew, inquiry.answers()):
+                self._take_along(target, there)
+
+    def _take_along(self, target: DistributionTarget, there: dict[int, Image]) -> None:
+        lane = str(target.pk)
+        self._open[lane], self._there[lane] = target, there
+        self._progress.pop(lane, None)
+        self._timing.pop(lane, None)
+        self._ordered.discard(lane)
+        self._under_way.discard(lane)
+        self._engine.join(self._lane(target, there))
+
+    def _note(self, target: DistributionTarget, now: events.LaneProgress) -> None:
+        target.bytes_done, target.bytes_total, target.rate = now.done, now.total, int(now.rate)
+        target.timing = self._timing[str(target.pk)].note(now.spent)
+
+    def _move(self, lane: str, to: Phase | None) -> None:
+        target = self._open.get(lane)
+        if target is None or to is None or to not in target.moves[target.phase]:
+            return
+        if not target.advance(to):
+            self._open.pop(lane)
+            self._engine.cancel(lane)
+
+    def _publish(self, lane: str) -> None:
+        """The last question before the image becomes visible: is this still wanted, and still ours to do?"""
+        target = self._open.get(lane)
+        if target is not None:
+            self._move(lane, Phase.PUBLISHING)
+            target.refresh_from_db()
+        if target is None or lane not in self._open or target.cancel or target.desired == Desired.ABSENT:
+            self._ordered.add(lane)
+            self._engine.cancel(lane)
+        else:
+            self._engine.publish(lane)
+
+    def _installed(self, target: DistributionTarget, event: events.Published) -> None:
+        now = timezone.now()
+        with transaction.atomic():
+            target.held(self._version).exclude(name__in=[image.name for image in event.images]).delete()
+            for disk, image in enumerate(event.images):
+                self._record(target, disk, **asdict(image), verified_at=now)
+            target.release(
+                Phase.INSTALLED,
+                self._how(target, event),
+                installed_version=self._version,
+                verified_at=now,
+                bytes_done=target.bytes_total,
+                bytes_peak=0,
+                attempt=0,
+                rate=0,
+                reading_from=None,
+                **no_error(),
+            )
+
+    def _record(self, target: DistributionTarget, disk: int, *, name: str, **found: Any) -> None:
+        PublishedImage.objects.update_or_create(
+            target=target,
+            version=self._version,
+            disk=disk,
+            name=name,
+            defaults={"spoilt": False, **found},
+        )
+
+    def _put_beside(self, target: DistributionTarget, why: str) -> None:
+        """What is there already is not what it should be: a new image comes beside it, and that costs no try."""
+        with transaction.atomic():
+            for disk, image in self._there[str(target.pk)].items():
+                known = {"ref": image.ref, "size": image.size, "stamp": image.stamp}
+                digest = self._version.disk_versions[disk].digest
+                self._record(target, disk, name=image.name, digest=digest, spoilt=True, **known)
+            target.release(
+                Phase.WAITING,
+                f"{why} A new one is put beside it.",
+                generation=target.generation + 1,
+                attempt=max(0, target.attempt - 1),
+                bytes_done=0,
+                bytes_peak=0,
+                rate=0,
+                reading_from=None,
+            )
+
+    def _how(self, target: DistributionTarget, event: events.Published) -> str:
+        """The history's sentence about a copy: what it took, and what it was built on."""
+        how = "was there already" if event.adopted else f"{size(event.sent)} ({event.sent} bytes) sent"
+        note, basis = f"Version {self._version.number}: {how}", self._bases.get(target.pk)
+        if basis and event.based:
+            note += f", built on {basis.label}"
+        if basis and (why := self._unbased.get(target.pk)):
+            return f"{note}. It could not be built on {basis.label} there: {why}"
+        return f"{note}."
+
+    def _failed(self, target: DistributionTarget, event: events.Failed) -> None:
+        latest = self._progress.get(str(target.pk))
+        if latest is not None and event.kept:
+            target.bytes_done = latest.done
+        if event.code == "STOPPED":
+            self._put_back(target)
+        elif event.code == "CANCELLED":
+            settle_cancelled(target, kept=event.kept)
+        elif event.code == "CONTENT_CHANGED" and self._there[str(target.pk)]:
+            self._put_beside(target, event.text)
+        else:
+            if event.code == "SOURCE_UNREACHABLE":
+                health.suspect(self._source, event.code, event.text)
+            text, action = event.text, event.action
+            if event.code == "SOURCE_CHANGED" and self._in_doubt:
+                text = f"No provider holds an intact image of version {self._version.number}."
+                action = "Restore the image from a backup, then retry; or make another version current."
+            fail(target, event.code, text, action, permanent=event.permanent)
+
+    @staticmethod
+    def _put_back(target: DistributionTarget) -> None:
+        """The worker is asked to end: the next one goes on, and the attempt does not count."""
+        attempt = max(0, target.attempt - 1)
+        target.release(
+            Phase.WAITING,
+            "Interrupted; goes on from where it was.",
+            attempt=attempt,
+            bytes_peak=max(target.bytes_peak, target.bytes_done),
+            rate=0,
+            reading_from=None,
+        )
+
+    @staticmethod
+    def _lost(target: DistributionTarget) -> None:
+        fail(
+            target,
+            "WORKER_LOST",
+            "The copy process ended unexpectedly.",
+            "It is tried again by itself.",
+            permanent=False,
+        )
+
+
+def fail(target: DistributionTarget, code: str, text: str, action: str, *, permanent: bool) -> None:
+    """Settle a failed attempt: another try later by itself, or Failed to distribute."""
+    if code in SILENCE:
+        health.suspect(target.provider, code, text)
+    target.refresh_from_db(fields=["desired", "cancel"])
+    cause = error(code, text, action)
+    common: dict[str, Any] = {
+        "rate": 0,
+        "reading_from": None,
+        "bytes_peak": 0 if permanent else max(target.bytes_peak, target.bytes_done),
+    }
+    next_try = target.next_try()
+    if target.cancel or target.desired == Desired.ABSENT:
+        target.release(Phase.WAITING, attempt=0, next_try_at=None, **common, **cause)
+    elif code == "CHECKSUM_MISMATCH" and target.attempt == 1:
+        target.release(Phase.WAITING, next_try_at=None, bytes_done=0, **common, **cause)
+    elif permanent or next_try is None:
+        target.release(Phase.FAILED, **common, **cause)
+    else:
+        target.release(Phase.WAITING, next_try_at=next_try, **common, **cause)
+
+
+def settle_cancelled(target: DistributionTarget, *, kept: bool) -> None:
+    """A removal goes on as one, everything else failed as cancelled; but not before what was copied is gone."""
+    clean: dict[str, Any] = {
+        "rate": 0,
+        "reading_from": None,
+        "bytes_done": 0,
+        "bytes_peak": 0,
+        "attempt": 0,
+        "next_try_at": None,
+    }
+    target.refresh_from_db(fields=["desired"])
+    if target.desired == Desired.ABSENT:
+        target.release(Phase.WAITING, "The copy was cancelled.", cancel=False, **clean)
+    elif kept:
+        target.release(
+            Phase.WAITING, "Cancelled; what was copied has yet to be deleted.", cancel=True, **clean
+        )
+    else:
+        cause = error("CANCELLED", "The distribution was cancelled.", "Retry when you want it again.")
+        target.release(Phase.FAILED, cancel=False, **clean, **cause)

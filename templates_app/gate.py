@@ -1,0 +1,35 @@
+"""The gate that every order for a template passes: one order at a time, none while it is in maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+
+from rasweb.refusals import Refusal
+from templates_app.models import Template
+
+
+@contextmanager
+def order(template: Template) -> Iterator[Template]:
+    """A transaction that holds the template's row, yielded as it is now. Nobody is asked over the network inside."""
+    with transaction.atomic():
+        fresh = Template.objects.select_for_update().filter(pk=template.pk).first()
+        if fresh is None:
+            raise Refusal(f"{template} was deleted.", "MISSING", "Look at the list again.")
+        if fresh.in_maintenance:
+            raise Refusal(
+                f"{fresh} is in maintenance; everything else on it is suspended.",
+                "MAINTENANCE",
+                "Leave maintenance first.",
+            )
+        yield fresh
+
+
+def changed_meanwhile(row: object) -> Refusal:
+    return Refusal(
+        f"{row} was changed by somebody else just now.",
+        "CONFLICT",
+        "Look at it again, then repeat the order.",
+    )

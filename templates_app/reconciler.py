@@ -1,0 +1,145 @@
+"""Looks at the rows and asks for the work that is due. Losing the whole queue loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django_q.models import OrmQ
+
+from providers_app.models import Inventory
+from rasweb.refusals import Refusal
+from templates_app import copying, guests, lanes, maintenance, queue, recreation, removal, scrub, workingcopy
+from templates_app.leases import Reaper
+from templates_app.models import DistributionTarget, Template
+from templates_app.models.template import BUSY
+from templates_app.models.work import error, no_error
+from templates_app.states import Desired, Phase, TemplatePhase
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 5.0
+SWEEP_SECONDS = 3600.0
+TRANSIENT = ("UNREACHABLE", "TIMEOUT", "STALLED", "WORKER_LOST", "SOURCE_UNREACHABLE", "IO_ERROR", "FAILED")
+
+
+class Reconciler:
+    """One pass a second in each worker set; several at once do no harm."""
+
+    def __init__(self) -> None:
+        self._reaper = Reaper()
+        self._asked: dict[tuple[str, int], float] = {}
+        self._observed: dict[int, object] = {}
+        self._swept = time.monotonic()
+
+    def run(self) -> None:
+        """One pass."""
+        steps = (
+            self._reaper.reap,
+            self._observe,
+            workingcopy.watch,
+            _wake,
+            _renew,
+            recreation.pace,
+            _expire,
+            _drop,
+            self._sweep,
+            self._ask,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception:  # one row that makes trouble keeps nothing else waiting
+                log.exception("a step of the reconciler failed")
+
+    def _ask(self) -> None:
+        """Enqueue what is due, each at most every few seconds, and never more than workers can take soon."""
+        now = time.monotonic()
+        room = 4 * settings.WORKERS - OrmQ.objects.count()
+        self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
+        work = (maintenance, workingcopy, recreation, removal, guests, copying, scrub)
+        for key in chain.from_iterable(kind.due() for kind in work):
+            if key not in self._asked and room > 0:
+                self._asked[key] = now
+                room -= 1
+                queue.send(*key)
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            lanes.sweep_manifests()
+
+    def _observe(self) -> None:
+        """Compare what each good check read with what should be there."""
+        for pk, read_at in Inventory.objects.values_list("pk", "read_at"):
+            if self._observed.get(pk) != read_at:
+                inventory = Inventory.objects.select_related("provider").get(pk=pk)
+                guests.observe(inventory.provider, inventory)
+                _observe_images(inventory)
+                workingcopy.observe(inventory)
+                self._observed[pk] = read_at
+
+
+def _observe_images(inventory: Inventory) -> None:
+    """An installed image that is gone or was changed is no longer OK."""
+    there = {image["name"]: image for image in inventory.images}
+    installed = DistributionTarget.objects.filter(
+        provider=inventory.provider_id, phase=Phase.INSTALLED, claim=None
+    )
+    for target in installed.filter(changed_at__lt=inventory.read_at).select_related("template", "provider"):
+        for image in target.held(target.installed_version):
+            found = there.get(image.name)
+            if found is None:
+                _spoilt(target, "CONTENT_LOST", f"The image {image.name} is missing on {target.provider}.")
+                break
+            if found["stamp"] != image.stamp:
+                _spoilt(
+                    target,
+                    "CONTENT_CHANGED",
+                    f"The image {image.name} on {target.provider} was changed by hand.",
+                )
+                break
+
+
+def _spoilt(target: DistributionTarget, code: str, text: str) -> None:
+    with transaction.atomic():
+        if target.advance(Phase.FAILED, **error(code, text, "Retry to copy it again.")):
+            target.spoil(target.installed_version)
+
+
+def _wake() -> None:
+    """Work that failed or waits because of a silent provider goes on as soon as it is back."""
+    back = F("provider__online_since")
+    silent = DistributionTarget.objects.filter(claim=None, error_code__in=TRANSIENT, changed_at__lt=back)
+    for target in silent.filter(phase__in=[Phase.FAILED, Phase.WAITING]).select_related(
+        "provider", "template"
+    ):
+        if target.provider.available and (target.phase == Phase.FAILED or target.next_try_at is not None):
+            note = f"{target.provider} is back."
+            target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
+
+
+def _renew() -> None:
+    """An order that came while a worker finished: another version is wanted, or none."""
+    idle = DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim=None)
+    late = idle.exclude(installed_version=F("wanted_version"), desired=Desired.PRESENT)
+    for target in late.exclude(template__phase__in=BUSY).select_related("template", "provider"):
+        fresh: dict[str, Any] = {"attempt": 0, "next_try_at": None, "bytes_done": 0, "bytes_peak": 0}
+        target.advance(Phase.WAITING, "Ordered meanwhile.", **fresh)
+
+
+def _expire() -> None:
+    for guest in guests.expired():
+        with suppress(Refusal):  # somebody moved the guest meanwhile
+            guests.delete(guest, by="the end of its time for inspection")
+
+
+def _drop() -> None:
+    for template in Template.objects.filter(phase=TemplatePhase.DELETING, targets=None):
+        removal.drop_deleted(template)

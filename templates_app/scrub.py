@@ -1,0 +1,95 @@
+"""The scrub: each installed image is read again now and then, when nothing else wants its host.
+
+One image at a time, the one that was verified longest ago first. It gives way to all other work and begins again
+later; what it found wrong is told like any verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from providers_app.models import Provider
+from rasweb.workers import stopping
+from templates_app.models import DistributionTarget, GuestVM
+from templates_app.places import SPARE_WORKERS
+from templates_app.states import COPYING_PHASES, Desired, Phase, TemplatePhase
+from templates_app.verification import Reading
+
+WORKING = COPYING_PHASES | {Phase.REMOVING}
+
+
+def due() -> Iterable[tuple[str, int]]:
+    """The next image to read again, if there is one and nothing is in its way."""
+    if not settings.SCRUB_DAYS or not _room():
+        return  # asked every second: most often the answer is no
+    target = _candidates().first()
+    if target is not None and not _reading():
+        yield "scrub", target.pk
+
+
+def work(pk: int) -> None:
+    """Read one image again."""
+    with transaction.atomic():
+        if pk not in (key for _, key in due()):
+            return
+        target = _candidates().get(pk=pk)
+        if not target.take(Phase.INSTALLED):
+            return
+    with ExitStack() as engines:
+        reading = Reading(
+            target,
+            engines,
+            bandwidth=settings.SCRUB_BANDWIDTH,
+            gives_way=lambda: stopping() or not _room() or not _undisturbed().filter(pk=target.pk).exists(),
+        )
+        while reading.step():
+            pass
+
+
+def _candidates() -> QuerySet[DistributionTarget]:
+    now = timezone.now()
+    return (
+        _undisturbed()
+        .filter(Q(next_try_at=None) | Q(next_try_at__lte=now), claim=None)
+        .filter(verified_at__lt=now - timedelta(days=settings.SCRUB_DAYS))
+        .select_related("template", "provider", "wanted_version", "installed_version")
+        .order_by("verified_at")
+    )
+
+
+def _undisturbed() -> QuerySet[DistributionTarget]:
+    """Installed targets of whose host and template nothing else is wanted now."""
+    copies = DistributionTarget.objects.filter(phase__in=WORKING)
+    guests = GuestVM.objects.filter(claim__isnull=False)
+    return (
+        DistributionTarget.objects.filter(
+            phase=Phase.INSTALLED,
+            desired=Desired.PRESENT,
+            installed_version=F("wanted_version"),
+            template__phase=TemplatePhase.READY,
+            provider__in=Provider.objects.available(),
+        )
+        .exclude(provider__in=copies.values("provider"))
+        .exclude(provider__in=copies.filter(reading_from__isnull=False).values("reading_from"))
+        .exclude(provider__in=guests.values("provider"))
+        .exclude(template__in=copies.values("template"))
+    )
+
+
+def _reading() -> bool:
+    """Whether any installed image is being read or tidied by somebody already."""
+    return DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim__isnull=False).exists()
+
+
+def _room() -> bool:
+    """Whether a worker is left for the scrub that no copy wants; never the only one."""
+    copies = DistributionTarget.objects.filter(phase__in=COPYING_PHASES).order_by()
+    engines = copies.values("owner").distinct().count()
+    return settings.WORKERS > 1 and engines < max(1, settings.WORKERS - SPARE_WORKERS)

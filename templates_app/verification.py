@@ -1,0 +1,194 @@
+"""Verification: read the image of a target back from its host, all of it, and compare it with its manifest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from providers_app import health
+from rasweb.workers import stopping
+from templates_app import lanes
+from templates_app.gate import order
+from templates_app.models import DistributionTarget, Template
+from templates_app.models.work import error
+from templates_app.removal import later
+from templates_app.states import Phase
+from templates_app.transfer import events
+from templates_app.transfer.job import Job, SourceDisk
+from templates_app.transfer.process import Engine
+
+MOST_AT_ONCE = 8
+LOOK_SECONDS = 0.1
+PAUSE = timedelta(days=1)
+GONE = frozenset({"SOURCE_MISSING", "CONTENT_LOST", "MISSING"})
+SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
+
+
+def verify(template: Template) -> list[dict[str, Any]]:
+    """Re-read the installed images on every provider that is available, as many at once as are copied at once.
+
+    One row each: ``provider``, ``ok``, ``digest``, ``code``, ``text``, ``bad_leaves`` (None where nothing was
+    compared) and ``first_bad`` (``disk`` and ``offset`` in bytes, or None). An image that differs is no longer OK:
+    its target fails with CONTENT_CHANGED and can be retried.
+    """
+    with order(template):
+        keys = list(template.targets.values_list("pk", flat=True))
+    rows: dict[int, dict[str, Any]] = {}
+    places = min(template.max_concurrent, MOST_AT_ONCE)
+    with ExitStack() as engines:
+        waiting, running = deque(keys), list[Reading]()
+        while waiting or running:
+            while waiting and len(running) < places:
+                key = waiting.popleft()
+                target, row = _take(key)  # reading takes long: each row as it is when its turn comes
+                if row is None:
+                    running.append(Reading(target, engines))
+                else:
+                    rows[key] = row
+            for reading in [each for each in running if not each.step()]:
+                running.remove(reading)
+                rows[reading.target.pk] = reading.row()
+    return [rows[key] for key in keys]
+
+
+def _take(key: int) -> tuple[DistributionTarget, dict[str, Any] | None]:
+    """Claim a target to read it, or say in a row why it can not be read."""
+    target = DistributionTarget.objects.select_related(
+        "provider", "template", "wanted_version", "installed_version"
+    ).get(pk=key)
+    if not target.provider.available:
+        return target, _row(target, "NOT_AVAILABLE", f"{target.provider} is not available.")
+    current = target.installed_version_id == target.wanted_version_id
+    if target.phase == Phase.INSTALLED and current and target.take(Phase.INSTALLED):
+        return target, None
+    text = f"No current image of {target.template} is free to be read on {target.provider}."
+    return target, _row(target, "NOT_INSTALLED", text)
+
+
+class Reading:
+    """One claimed target whose images an engine of its own reads.
+
+    ``bandwidth`` in bytes per second, 0 = no limit. ``gives_way`` is asked every other second; True ends the reading.
+    """
+
+    def __init__(
+        self,
+        target: DistributionTarget,
+        engines: ExitStack,
+        *,
+        bandwidth: int = 0,
+        gives_way: Callable[[], bool] = stopping,
+    ) -> None:
+        self.target = target
+        self._gives_way = gives_way
+        self._engine = engines.enter_context(Engine.start(_job(target, bandwidth)))
+        self._events = self._engine.events(timeout=LOOK_SECONDS)
+        self._pulse = lanes.Pulse(self._beat, seconds=2 * lanes.BEAT_SECONDS)
+        self._bad: list[events.Differs] = []
+        self._matched: events.Published | None = None
+        self._failed: events.Failed | None = None
+        self._stopped = False
+
+    def step(self) -> bool:
+        """Take in one event of the engine; False when it has ended and the target is settled."""
+        for event in self._events:
+            self._handle(event)
+            if not self._pulse() or self._engine.silent_for > lanes.ENGINE_SILENT_SECONDS:
+                self._engine.kill()
+            return True
+        self._settle()
+        return False
+
+    def _beat(self) -> None:
+        if not self.target.report():
+            self._engine.kill()
+        elif self._gives_way() and not self._stopped:
+            self._stopped = True
+            self._engine.stop()
+
+    def _handle(self, event: events.Event | None) -> None:
+        match event:
+            case events.Verified(lane=lane):
+                self._engine.publish(lane)
+            case events.Published():
+                self._matched = event
+            case events.Differs():
+                self._bad.append(event)
+            case events.Failed():
+                self._failed = self._failed or event
+
+    def _settle(self) -> None:
+        if self._matched:
+            self._confirm(self._matched)
+        elif self._failed and self._failed.code == "CONTENT_CHANGED":
+            with transaction.atomic():
+                self.target.spoil(self.target.installed_version)
+                changed = error(*self._cause("CONTENT_CHANGED"))
+                self.target.release(Phase.FAILED, generation=self.target.generation + 1, **changed)
+        elif self._failed and self._failed.code in GONE:
+            with transaction.atomic():
+                self.target.spoil(self.target.installed_version)
+                lost = error("CONTENT_LOST", self._failed.text, "Retry to copy it again.")
+                self.target.release(Phase.FAILED, **lost)
+        else:
+            code, text, _ = self._cause()
+            if code in SILENCE:
+                health.suspect(self.target.provider, code, text)
+            lasting = PAUSE if self._failed and self._failed.permanent else None
+            self.target.release(Phase.INSTALLED, f"Not verified: {text}", next_try_at=later(lasting))
+
+    def _confirm(self, matched: events.Published) -> None:
+        """What was read is right, so its stamp is that of the right content."""
+        now = timezone.now()
+        with transaction.atomic():
+            for disk, image in enumerate(matched.images):
+                held = self.target.held(self.target.installed_version).filter(disk=disk)
+                held.update(stamp=image.stamp, verified_at=now)
+            self.target.release(Phase.INSTALLED, "Verified.", verified_at=now, next_try_at=None)
+
+    def _cause(self, code: str = "") -> tuple[str, str, str]:
+        if self._stopped:
+            return "STOPPED", "it gave way to other work and begins again later.", ""
+        if self._failed is None:
+            return code or "FAILED", "The reading ended early.", ""
+        return code or self._failed.code, self._failed.text, self._failed.action
+
+    def row(self) -> dict[str, Any]:
+        """What came of it, as :func:`verify` returns it."""
+        if self._matched:
+            return _row(self.target) | {"bad_leaves": 0}
+        row = _row(self.target, self.target.error_code or self._cause()[0], self._cause()[1])
+        if self._bad:
+            first = {"disk": self._bad[0].disk, "offset": self._bad[0].offset}
+            row |= {"bad_leaves": sum(bad.leaves for bad in self._bad), "first_bad": first}
+        return row
+
+
+def _job(target: DistributionTarget, bandwidth: int) -> Job:
+    """A run in which nothing is sent: the host's own images are compared with the manifests."""
+    there = {image.disk: image for image in target.held(target.installed_version)}
+    disks = [
+        SourceDisk("", lanes.manifest_path(disk), disk.digest) for disk in lanes.wanted(target).disk_versions
+    ]
+    lane = replace(lanes.target_lane(target, there), bandwidth=bandwidth)
+    return lanes.make_job(None, disks, [lane])
+
+
+def _row(target: DistributionTarget, code: str = "", text: str = "") -> dict[str, Any]:
+    version = target.installed_version
+    return {
+        "provider": target.provider.name,
+        "ok": not code,
+        "digest": version.digest if not code and version else None,
+        "code": code or None,
+        "text": text or "The image is as it was published.",
+        "bad_leaves": None,
+        "first_bad": None,
+    }

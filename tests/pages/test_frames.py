@@ -1,0 +1,131 @@
+"""Live updates are the parts of the pages: the same HTML, by id, never older than what is shown."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from providers_app.models import Provider
+from rasweb.stamps import stamp
+from templates_app import pages
+from templates_app.models import Template
+from tests.pages.conftest import HOSTILE, World
+
+ALL_TOPICS = ["templates", "providers", "guests", "activity", "chrome"]
+
+
+def ids(html: str) -> set[str]:
+    return set(re.findall(r'\sid="([^"]+)"[^>]*data-v=', html))
+
+
+def without_v(html: str) -> str:
+    return re.sub(r'data-v="\d+"', "", html)
+
+
+def keys(template: Template) -> set[tuple[str, int]]:
+    return {
+        ("template", template.pk),
+        *(("distributiontarget", target.pk) for target in template.targets.all()),
+        *(("guestvm", guest.pk) for guest in template.guests.all()),
+        *(("recreaterun", run.pk) for run in template.runs.all()),
+        *(("provider", provider.pk) for provider in Provider.objects.all()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("topic", "url"),
+    [
+        ("templates", "/templates/"),
+        ("template:{}", "/templates/{}/"),
+        ("providers", "/providers/"),
+        ("guests", "/guests/"),
+    ],
+)
+def test_a_frame_holds_the_very_parts_of_its_page(
+    topic: str, url: str, busy: Template, viewer: Client
+) -> None:
+    frame = pages.frame(topic.format(busy.pk), keys(busy))
+    page = without_v(viewer.get(url.format(busy.pk)).content.decode())
+    shown = [part for part in re.split(r"(?=<(?:span|div) id=)", without_v(frame.parts)) if part]
+    on_page = [part for part in shown if re.match(r'<\w+ id="([^"]+)"', part).group(1) in page]  # type: ignore[union-attr]  # split there
+    assert len(on_page) > 3
+    assert all(part.strip() in page for part in on_page), [
+        part for part in on_page if part.strip() not in page
+    ]
+    assert not frame.refresh
+
+
+def test_each_part_tells_when_it_was_read(busy: Template) -> None:
+    before = stamp()
+    for topic in [*ALL_TOPICS, f"template:{busy.pk}", f"provider:{busy.source_provider_id}"]:
+        html = pages.frame(topic, keys(busy)).parts
+        stamps = [int(v) for v in re.findall(r'data-v="(\d+)"', html)]
+        assert stamps, topic
+        assert all(v > before for v in stamps), topic
+
+
+def test_stamps_never_go_back_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stamp()
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert stamp() > first
+
+
+def test_a_change_of_a_list_changes_its_sign(world: World) -> None:
+    def sign() -> str:
+        found = re.search(
+            r'id="sign-templates"[^>]*data-sign="([^"]+)"', pages.frame("templates", set()).parts
+        )
+        assert found
+        return found.group(1)
+
+    source = world.provider("source")
+    template, before = world.template("one", source), sign()
+    other = world.template("two", source)
+    after = sign()
+    assert after != before
+    other.targets.all().delete()
+    Template.objects.filter(pk=other.pk).update(phase="deleting", current_version=None)
+    other.delete()
+    assert sign() == before
+    assert template.pk
+
+
+def test_a_row_that_vanished_makes_the_page_read_again(busy: Template) -> None:
+    assert pages.frame("templates", {("distributiontarget", 999_999)}).refresh
+    assert pages.frame("template:999999", {("template", 999_999)}).refresh
+    assert pages.frame("no such topic", set()).refresh
+
+
+def test_what_changed_lately_is_found_without_any_poke(busy: Template) -> None:
+    now = timezone.now()
+    found = pages.recent(now - timedelta(minutes=5))
+    assert ("template", busy.pk) in found[f"template:{busy.pk}"]
+    assert {"templates", "providers", "guests", "activity", "chrome"} <= set(found)
+    assert not pages.recent(now + timedelta(minutes=5))
+
+
+def test_frames_show_hostile_texts_as_text(world: World) -> None:
+    source = world.provider("source", error_text=HOSTILE)
+    template = world.template("win11", source, error_text=HOSTILE)
+    world.target(template, world.provider("other"), "failed", error_text=HOSTILE, error_action=HOSTILE)
+    world.guest(template, source, phase="create_failed", error_text=HOSTILE)
+    for topic in [*ALL_TOPICS, f"template:{template.pk}", f"provider:{source.pk}"]:
+        assert "<img" not in pages.frame(topic, keys(template)).parts, topic
+
+
+def test_a_frame_costs_the_same_queries_for_many_rows(world: World) -> None:
+    source = world.provider("source")
+    templates = [world.template(f"t{number}", source) for number in range(5)]
+
+    def cost(rows: list[Template]) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            pages.frame("templates", {("template", row.pk) for row in rows})
+        return len(queries)
+
+    assert cost(templates) == cost(templates[:1]) <= 6

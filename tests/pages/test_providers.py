@@ -1,0 +1,100 @@
+"""The provider's form comes from its driver, and is tried on a real folder before it is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from providers_app.models import Installation, Provider
+from tests.pages.conftest import World
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: Any) -> Path:
+    settings.ALLOWED_ROOTS = [str(tmp_path)]
+    (tmp_path / "host").mkdir()
+    return tmp_path / "host"
+
+
+def data(folder: Path, **more: str) -> dict[str, str]:
+    return {"name": "host", "kind": "directory", "set-path": str(folder), "max_copies": "8", **more}
+
+
+def test_each_kind_brings_its_own_fields(administrator: Client, db: None) -> None:
+    directory = administrator.get(reverse("provider-new")).content.decode()
+    simulator = administrator.get(reverse("provider-new") + "?kind=simulator").content.decode()
+    assert 'name="set-path"' in directory
+    assert simulator.count('name="set-') > directory.count('name="set-')
+    assert administrator.get(reverse("provider-new") + "?kind=nonsense").status_code == 404
+
+
+def test_an_unsaved_form_is_tried_and_nothing_is_changed(
+    folder: Path, administrator: Client, db: None
+) -> None:
+    administrator.post(reverse("provider-new"), data(folder))
+    row = Provider.objects.get()
+    before = sorted(folder.rglob("*"))
+    html = administrator.post(reverse("provider-test"), data(folder, provider=str(row.pk))).content.decode()
+    assert "It answers." in html
+    assert sorted(folder.rglob("*")) == before
+    assert Provider.objects.get().revision == row.revision
+
+
+def test_a_form_that_can_not_work_is_answered_with_the_cause(
+    folder: Path, administrator: Client, db: None
+) -> None:
+    html = administrator.post(reverse("provider-test"), data(folder / "none")).content.decode()
+    assert "It answers." not in html
+    assert 'class="alert alert-danger' in html
+    html = administrator.post(reverse("provider-test"), data(folder, **{"set-path": ""})).content.decode()
+    assert "Folder: This field is required." in html
+
+
+def test_a_provider_is_added_once_and_changed_later(folder: Path, administrator: Client, db: None) -> None:
+    html = administrator.post(reverse("provider-new"), data(folder), follow=True).content.decode()
+    row = Provider.objects.get()
+    assert "host was added and is being checked." in html
+    again = administrator.post(reverse("provider-new"), data(folder, name="twin")).content.decode()
+    assert "registered already, as host" in again
+    edit = reverse("provider-edit", args=[row.pk])
+    assert f'value="{folder}"' in administrator.get(edit).content.decode()
+    administrator.post(edit, data(folder, bandwidth="5", max_copies="3"))
+    row.refresh_from_db()
+    assert (row.bandwidth_limit, row.max_copies) == (5 << 20, 3)
+
+
+def test_a_hostile_name_or_path_is_refused_with_a_sentence(
+    folder: Path, administrator: Client, db: None
+) -> None:
+    html = administrator.post(reverse("provider-new"), data(folder, name="<b>x</b>")).content.decode()
+    assert "Use letters, digits" in html
+    html = administrator.post(reverse("provider-new"), data(folder, **{"set-path": "/etc"})).content.decode()
+    assert 'class="alert alert-danger' in html
+    assert not Provider.objects.exists()
+
+
+def test_check_now_says_what_came_of_it(
+    world: World, tmp_path: Path, settings: Any, administrator: Client
+) -> None:
+    settings.ALLOWED_ROOTS = [str(tmp_path)]
+    row = world.provider("gone", settings={"path": str(tmp_path / "gone"), "networks": ""})
+    response = administrator.post(reverse("provider-check", args=[row.pk]))
+    assert response.status_code == 200
+    assert f'id="provider-{row.pk}-state"' in response.content.decode()
+    row.refresh_from_db()
+    assert row.error_code
+    assert row.error_text in response.content.decode()
+
+
+def test_all_copies_together_get_a_limit(administrator: Client, db: None) -> None:
+    url = reverse("providers-limits")
+    assert 'value="0"' in administrator.get(url).content.decode()
+    html = administrator.post(url, {"bandwidth": "-1"}).content.decode()
+    assert "greater than or equal to 0" in html
+    assert "The limit was changed." in administrator.post(url, {"bandwidth": "250"}).content.decode()
+    assert Installation.bandwidth() == 250 << 20
+    assert 'value="250"' in administrator.get(url).content.decode()

@@ -1,0 +1,143 @@
+"""Real hosts in folders, and an in-process worker that carries out what is due."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django_q.models import OrmQ
+
+from providers_app import health
+from providers_app.drivers import open_driver
+from providers_app.drivers.base import DriverError
+from providers_app.models import Provider
+from templates_app import reconciler, tasks
+from templates_app.creation import NewTemplate, create
+from templates_app.models import DistributionTarget, Template
+from templates_app.reconciler import Reconciler
+
+SIZE = 1 << 20
+BY = "test"
+
+
+class Hosts:
+    """Providers that are folders below one allowed root."""
+
+    def __init__(self, root: Path, settings: object) -> None:
+        self.root = root
+        settings.ALLOWED_ROOTS = [str(root)]  # type: ignore[attr-defined]  # pytest-django's settings are dynamic
+
+    def path(self, provider: Provider) -> Path:
+        return Path(provider.settings["path"])
+
+    def add(self, name: str, kind: str = "directory", **limits: object) -> Provider:
+        (self.root / name).mkdir()
+        known = {"path": str(self.root / name), "networks": "", **({"vms": 0} if kind == "simulator" else {})}
+        with_roots = {**known, "roots": [str(self.root)]}
+        host_id = open_driver(kind, with_roots).register()
+        provider = Provider.objects.create(name=name, kind=kind, settings=known, host_id=host_id, **limits)
+        self.check(provider)
+        return provider
+
+    def check(self, *providers: Provider) -> None:
+        """What a health check does, in this process."""
+        for provider in providers:
+            address = provider.address()
+            try:
+                with open_driver(address.kind, address.settings) as host:
+                    health.record(provider, host.survey())
+            except DriverError as error:
+                health.record(provider, error)
+
+    def vm(self, provider: Provider, name: str = "golden", disks: int = 1) -> list[bytes]:
+        """A shut-off VM with data between holes; returns its disks' contents."""
+        folder = self.path(provider) / "vms" / name
+        folder.mkdir()
+        (folder / "vm.json").write_text(json.dumps({"memory_mib": 2048, "vcpus": 2, "network": "default"}))
+        contents = []
+        for number in range(disks):
+            content = os.urandom(200_000) + bytes(500_000) + os.urandom(SIZE - 700_000)
+            with (folder / f"disk{number}.raw").open("wb") as disk:
+                disk.write(content[:200_000])
+                disk.seek(700_000)
+                disk.write(content[700_000:])
+            contents.append(content)
+        self.check(provider)
+        return contents
+
+    def take_away(self, provider: Provider) -> None:
+        self.path(provider).rename(self.root / f".gone-{provider.name}")
+
+    def bring_back(self, provider: Provider) -> None:
+        (self.root / f".gone-{provider.name}").rename(self.path(provider))
+
+    def images(self, provider: Provider) -> dict[str, bytes]:
+        folder = self.path(provider) / "images"
+        return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith(".")}
+
+    def hidden(self, provider: Provider) -> list[str]:
+        return sorted(
+            file.name for file in (self.path(provider) / "images").iterdir() if file.name.startswith(".")
+        )
+
+
+@pytest.fixture
+def hosts(db: None, tmp_path: Path, settings: object) -> Hosts:
+    settings.DATA_DIR = tmp_path / "data"  # type: ignore[attr-defined]  # pytest-django's settings are dynamic
+    (tmp_path / "hosts").mkdir()
+    return Hosts(tmp_path / "hosts", settings)
+
+
+@pytest.fixture
+def drain(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Work like a worker until nothing is due: reconcile, then carry out what lies in the queue."""
+    monkeypatch.setattr(reconciler, "ASK_AGAIN_SECONDS", 0)
+
+    def run(passes: int = 20) -> None:
+        looking = Reconciler()
+        for _ in range(passes):
+            looking.run()
+            if not OrmQ.objects.exists():
+                return
+            for message in list(OrmQ.objects.all()):
+                task = message.task
+                message.delete()
+                getattr(tasks, task["func"].rpartition(".")[2])(*task["args"])
+        raise AssertionError("work never came to an end")
+
+    return run
+
+
+@pytest.fixture
+def three(hosts: Hosts) -> list[Provider]:
+    """A source and two more hosts."""
+    return [hosts.add(name) for name in ("source", "left", "right")]
+
+
+@pytest.fixture
+def ordered(hosts: Hosts, three: list[Provider]) -> Template:
+    """A template that was just ordered for three hosts; nothing is done yet."""
+    hosts.vm(three[0])
+    return create(NewTemplate("win11", three[0], "golden", targets=three[1:]), BY)
+
+
+@pytest.fixture
+def template(ordered: Template, drain: Callable[[], None]) -> Template:
+    """A template that is distributed to three hosts."""
+    drain()
+    return Template.objects.get(pk=ordered.pk)
+
+
+def target_on(template: Template, provider: Provider) -> DistributionTarget:
+    return template.targets.select_related("provider", "template", "wanted_version").get(provider=provider)
+
+
+def words(template: Template) -> dict[str, tuple[str, str]]:
+    """State and Progress of each target."""
+    return {
+        target.provider.name: (str(target.state), str(target.progress))
+        for target in template.targets.select_related("provider")
+    }

@@ -1,0 +1,59 @@
+"""What the reconciler tidies up by itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from providers_app.models import Inventory, Provider
+from templates_app import guests, lanes
+from templates_app.models import GuestVM, Template
+from templates_app.reconciler import Reconciler
+from templates_app.states import GuestPhase, TemplatePhase
+from tests.templates_app.conftest import BY, Hosts
+
+Drain = Callable[[], None]
+
+
+def test_manifests_that_no_version_names_are_deleted_after_a_day(template: Template) -> None:
+    folder = lanes.folder("manifests")
+    [used] = [disk.manifest for disk in template.sealed_version.disk_versions]
+    old = time.time() - 2 * lanes.UNUSED_SECONDS
+    for name in (used, "orphan", "young"):
+        (folder / name).touch()
+        if name != "young":
+            os.utime(folder / name, (old, old))
+    lanes.sweep_manifests()
+    assert {path.name for path in folder.iterdir()} == {used, "young"}
+
+
+def test_a_failed_creation_is_removed_after_its_time_for_inspection(
+    template: Template, three: list[Provider], drain: Drain
+) -> None:
+    three[0].refresh_from_db()
+    [guest] = guests.create(template, three[0], 1, BY)
+    guest.advance(GuestPhase.CREATE_FAILED, failed_at=timezone.now() - timedelta(days=8))
+    drain()
+    assert not GuestVM.objects.exists()
+
+
+def test_one_row_that_makes_trouble_keeps_nothing_else_waiting(
+    ordered: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OrmQ.objects.all().delete()
+    once = Reconciler()
+    monkeypatch.setattr(once, "_observed", None)
+    once.run()
+    assert OrmQ.objects.count() == 1
+
+
+def test_a_poisoned_inventory_does_not_stop_the_work(hosts: Hosts, ordered: Template, drain: Drain) -> None:
+    Inventory.objects.update(images=[{"no": "name"}], guests=[{"no": "name"}])
+    drain()
+    assert Template.objects.get(pk=ordered.pk).phase == TemplatePhase.READY

@@ -1,0 +1,1 @@
+"""Hosts that run libvirt and QEMU/KVM, reached over a local socket, ssh or TLS."""

@@ -1,0 +1,260 @@
+"""A VM's definition: what of it may travel, why one can not, and the text of the VMs we make.
+
+Only what is named here is ever carried from one host to another; everything else of a definition stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from xml.etree.ElementTree import Element
+
+from providers_app.drivers import files, wire
+from providers_app.drivers.base import Definition, Refused
+
+from . import xmltext
+
+NAMESPACE = "urn:rasweb:vm:1"
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+_MACHINE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
+_CARDS = ("virtio", "e1000", "e1000e", "rtl8139")
+_CPU_MODES = ("", "host-model", "host-passthrough", "maximum", "custom")
+_UNITS = {
+    "b": 1,
+    "bytes": 1,
+    "k": 1 << 10,
+    "kib": 1 << 10,
+    "m": 1 << 20,
+    "mib": 1 << 20,
+    "g": 1 << 30,
+    "gib": 1 << 30,
+}
+_DISKS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The virtual hardware a guest system was installed on, as far as it matters to it."""
+
+    type: str = ""
+    machine: str = "q35"
+    arch: str = "x86_64"
+    bus: str = "virtio"
+    card: str = "virtio"
+    cpu_mode: str = ""
+    cpu_model: str = ""
+    clock: str = "utc"
+
+    def checked(self) -> Hardware:
+        known = (
+            self.type in ("", "kvm", "qemu")
+            and _MACHINE.fullmatch(self.machine)
+            and self.arch in ("x86_64", "aarch64")
+            and self.bus in BUSES
+            and self.card in _CARDS
+            and self.cpu_mode in _CPU_MODES
+            and (not self.cpu_model or _MODEL.fullmatch(self.cpu_model))
+            and self.clock in ("utc", "localtime")
+        )
+        if not known:
+            raise ValueError("not a hardware of ours")
+        return self
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def hardware(text: str) -> Hardware:
+    """Return the hardware that a version's definition carries; the usual one where it carries none."""
+    if not text:
+        return Hardware()
+    try:
+        made: Hardware = wire.rebuild(Hardware, files.parse_json(text.encode()))
+        return made.checked()
+    except ValueError:
+        raise Refused(
+            "The stored hardware of this template is not one that VMs can be made with.",
+            code="PREREQUISITE",
+            action="Create the template again.",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A disk of a VM: the path of its file and the format the VM takes it for."""
+
+    path: str
+    format: str
+    target: str
+    bus: str
+
+
+def drives(root: Element) -> Iterator[Drive]:
+    """Yield the hard disks of a definition that are files; removable media are not disks."""
+    for disk in _disks(root):
+        source, driver, target = disk.find("source"), disk.find("driver"), disk.find("target")
+        path = source.get("file", "") if source is not None else ""
+        if disk.get("type") == "file" and path:
+            form = driver.get("type", "raw") if driver is not None else "raw"
+            name, bus = (target.get("dev", ""), target.get("bus", "")) if target is not None else ("", "")
+            yield Drive(path, form, name, bus)
+
+
+def paths(root: Element) -> Iterator[str]:
+    """Yield every file that any device of a VM uses, the images below its disks too."""
+    for source in root.iterfind(".//devices//source"):
+        if path := source.get("file"):
+            yield path
+
+
+def network_of(root: Element) -> str:
+    source = root.find("devices/interface/source")
+    return (source.get("network") or source.get("bridge") or "") if source is not None else ""
+
+
+def memory_mib(root: Element) -> int:
+    memory = root.find("memory")
+    unit = memory.get("unit", "KiB").lower() if memory is not None else "kib"
+    return xmltext.number(root, "memory") * _UNITS.get(unit, 1 << 10) >> 20
+
+
+def hardware_of(root: Element) -> Hardware:
+    """Return what may travel of a VM's hardware; what we do not carry becomes the usual."""
+    kind, cpu = root.find("os/type"), root.find("cpu")
+    card, clock = root.find("devices/interface/model"), root.find("clock")
+    first = next(drives(root), None)
+    mode = cpu.get("mode", "custom" if cpu.find("model") is not None else "") if cpu is not None else ""
+    found = {
+        "type": root.get("type", ""),
+        "machine": kind.get("machine", "") if kind is not None else "",
+        "arch": kind.get("arch", "") if kind is not None else "",
+        "bus": first.bus if first else "",
+        "card": card.get("type", "") if card is not None else "",
+        "cpu_mode": mode,
+        "cpu_model": (cpu.findtext("model") or "") if cpu is not None and mode == "custom" else "",
+        "clock": clock.get("offset", "") if clock is not None else "",
+    }
+    return _usable(found)
+
+
+def _usable(found: dict[str, str]) -> Hardware:
+    made = Hardware()
+    for name, value in found.items():
+        try:
+            candidate = Hardware(**{**asdict(made), name: value}).checked()
+        except ValueError:
+            continue
+        made = candidate if value else made
+    return made
+
+
+def problem(root: Element) -> str:
+    """Say why a VM can not become a template; empty when it can. The first reason found."""
+    return next((text for found, text in _obstacles(root) if found), "")
+
+
+def _obstacles(root: Element) -> Iterator[tuple[bool, str]]:
+    loader = root.find("os/loader")
+    uefi = root.find("os[@firmware='efi']") is not None or (
+        loader is not None and loader.get("type") == "pflash"
+    )
+    yield root.findtext("os/type") != "hvm", "It is no fully virtual machine."
+    yield (
+        uefi,
+        "It boots by UEFI, whose variables are kept outside of the storage pool and are not carried along.",
+    )
+    yield root.find("os/kernel") is not None, "It boots a kernel from a file of the host."
+    yield root.find(f"{_QEMU}commandline") is not None, "It has a QEMU command line of its own."
+    yield root.find("devices/hostdev") is not None, "It uses a device of the host."
+    yield root.find("devices/filesystem") is not None, "It shares a folder of the host."
+    yield root.find("devices/tpm") is not None, "It has a TPM, whose secrets are not carried along."
+    yield root.find("devices/disk//encryption") is not None, "A disk is encrypted."
+    yield (
+        any(disk.get("type") != "file" for disk in _disks(root)),
+        "A disk is not a file of the storage pool.",
+    )
+    yield (
+        any(drive.format not in ("raw", "qcow2") for drive in drives(root)),
+        "A disk is neither raw nor qcow2.",
+    )
+    yield len(_disks(root)) > len(_DISKS), f"It has more than {len(_DISKS)} disks."
+    yield next(drives(root), None) is None, "It has no disk."
+
+
+def _disks(root: Element) -> list[Element]:
+    return [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") == "disk"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A VM to define. ``note`` is kept in its metadata; ``bridge`` tells that the network is a bridge."""
+
+    name: str
+    note: str
+    definition: Definition
+    disks: Sequence[tuple[str, str]]
+    kind: str
+    bridge: bool = False
+    uuid: str = ""
+    mac: str = ""
+
+
+def text(plan: Plan) -> str:
+    """Return the definition of one of our VMs, made of nothing but the plan."""
+    parts = hardware(plan.definition.hardware)
+    root = Element("domain", {"type": plan.kind})
+    xmltext.add(root, "name", plan.name)
+    if plan.uuid:
+        xmltext.add(root, "uuid", plan.uuid)
+    note = xmltext.add(root, "metadata")
+    xmltext.add(note, f"{{{NAMESPACE}}}vm", plan.note)
+    xmltext.add(root, "memory", max(16, plan.definition.memory_mib), unit="MiB")
+    xmltext.add(root, "vcpu", max(1, plan.definition.vcpus))
+    system = xmltext.add(root, "os")
+    xmltext.add(system, "type", "hvm", arch=parts.arch, machine=parts.machine)
+    xmltext.add(system, "boot", dev="hd")
+    features = xmltext.add(root, "features")
+    xmltext.add(features, "acpi")
+    if parts.arch == "x86_64":
+        xmltext.add(features, "apic")
+    _add_cpu(root, parts, plan.kind)
+    xmltext.add(root, "clock", offset=parts.clock)
+    _add_devices(xmltext.add(root, "devices"), plan, parts)
+    return xmltext.write(root)
+
+
+def cpu_mode(parts: Hardware, kind: str) -> str:
+    """Return how a VM's CPU is chosen; empty for the emulator's usual one."""
+    return "" if kind != "kvm" and parts.cpu_mode in ("host-model", "host-passthrough") else parts.cpu_mode
+
+
+def _add_cpu(root: Element, parts: Hardware, kind: str) -> None:
+    mode = cpu_mode(parts, kind)
+    if not mode:
+        return
+    cpu = xmltext.add(root, "cpu", mode=mode)
+    if mode == "custom":
+        cpu.set("match", "exact")
+        xmltext.add(cpu, "model", parts.cpu_model, fallback="allow")
+
+
+def _add_devices(devices: Element, plan: Plan, parts: Hardware) -> None:
+    for (path, form), letter in zip(plan.disks, _DISKS[: len(plan.disks)], strict=True):
+        disk = xmltext.add(devices, "disk", type="file", device="disk")
+        xmltext.add(disk, "driver", name="qemu", type=form)
+        xmltext.add(disk, "source", file=path)
+        xmltext.add(disk, "target", dev=f"{BUSES[parts.bus]}{letter}", bus=parts.bus)
+    if plan.definition.network:
+        sort = "bridge" if plan.bridge else "network"
+        card = xmltext.add(devices, "interface", type=sort)
+        if plan.mac:
+            xmltext.add(card, "mac", address=plan.mac)
+        xmltext.add(card, "source", **{sort: plan.definition.network})
+        xmltext.add(card, "model", type=parts.card)
+    xmltext.add(xmltext.add(devices, "serial", type="pty"), "target", port="0")
+    xmltext.add(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
+    xmltext.add(xmltext.add(devices, "video"), "model", type="vga")

@@ -1,0 +1,219 @@
+"""The VMs of a host as libvirt knows them: found, described, marked, started and stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from providers_app.drivers import files
+from providers_app.drivers.base import VM, Disk, Missing, Refused
+
+from . import definition, notes, xmltext
+from . import errors as faults
+from .host import Host
+from .notes import Note
+from .storage import Facts, Volume
+
+_INACTIVE = 2  # VIR_DOMAIN_XML_INACTIVE
+_VALIDATE = 1  # VIR_DOMAIN_DEFINE_VALIDATE
+_UNDEFINE = 1 | 2 | 4 | 16  # MANAGED_SAVE | SNAPSHOTS_METADATA | NVRAM | CHECKPOINTS_METADATA
+_NAP = 0.2
+_MAC = "devices/interface/mac"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One VM: libvirt's object, its permanent definition, and our note in it, if any."""
+
+    raw: Any
+    root: Element
+    note: Note | None
+    running: bool
+
+    @property
+    def name(self) -> str:
+        return self.root.findtext("name") or ""
+
+    @property
+    def uuid(self) -> str:
+        return self.root.findtext("uuid") or ""
+
+    @property
+    def mac(self) -> str:
+        found = self.root.find(_MAC)
+        return found.get("address", "") if found is not None else ""
+
+    def is_ours(self, kind: str) -> bool:
+        return self.note is not None and self.note.mark.kind == kind
+
+
+def every(host: Host) -> Iterator[Domain]:
+    """Yield all VMs of a host, those that vanish meanwhile left out."""
+    with host.errors("its VMs"):
+        found = host.connection.listAllDomains(0)
+    for raw in found:
+        try:
+            yield _read(host, raw)
+        except Missing:
+            continue
+
+
+def find(host: Host, name: str) -> Domain | None:
+    import libvirt
+
+    with host.errors(f"the VM {files.shown(name)}"):
+        try:
+            raw = host.connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            if faults.code_of(error) == faults.NO_DOMAIN:
+                return None
+            raise
+    return _read(host, raw)
+
+
+def _read(host: Host, raw: Any) -> Domain:
+    with host.errors("a VM"):
+        root = xmltext.parse(str(raw.XMLDesc(_INACTIVE)))
+        running = bool(raw.isActive())
+    text = root.findtext(f"metadata/{{{definition.NAMESPACE}}}vm")
+    return Domain(raw, root, notes.decode(text) if text else None, running)
+
+
+def describe(host: Host, domain: Domain, volumes: Mapping[str, Facts]) -> VM:
+    """Return what the contract says of a VM. ``volumes``: what is known of the pool's volumes, by path."""
+    disks, strange = [], ""
+    for drive in definition.drives(domain.root):
+        facts = volumes.get(drive.path)
+        if facts is None:
+            strange = strange or (
+                f"Its disk {files.shown(drive.target)} is not in the storage pool {host.pool.name}."
+            )
+        else:
+            disks.append(_disk(facts, drive))
+            if domain.note is None and facts.format != drive.format:
+                strange = strange or f"Its disk {files.shown(drive.target)} is not what its definition says."
+            if facts.backing and domain.note is None:
+                strange = strange or f"Its disk {files.shown(drive.target)} stands on another image."
+    note = domain.note
+    label = files.shown(domain.name)
+    if domain.name != label or len(domain.name) > 100:
+        strange = strange or "Its name holds characters that are not used here."
+    return VM(
+        ref=domain.uuid,
+        name=label,
+        disks=tuple(disks),
+        memory_mib=definition.memory_mib(domain.root),
+        vcpus=xmltext.number(domain.root, "vcpu"),
+        network=files.shown(definition.network_of(domain.root)),
+        power="on" if domain.running else "off",
+        mark=note.mark if note else None,
+        problem=(definition.problem(domain.root) if note is None else "") or strange or _state(host, domain),
+        hardware=definition.hardware_of(domain.root).encode(),
+    )
+
+
+def _disk(facts: Facts, drive: definition.Drive) -> Disk:
+    return Disk(facts.name, facts.name, drive.format, facts.size, facts.capacity, facts.allocated)
+
+
+def _state(host: Host, domain: Domain) -> str:
+    """What is kept outside of the disks makes them only half of the truth."""
+    if domain.running or domain.note is not None:
+        return ""
+    with host.errors("a VM"):
+        if domain.raw.hasManagedSaveImage(0):
+            return "It was not shut down but saved: start it and shut it down."
+        if domain.raw.snapshotNum(0):
+            return "It has snapshots: delete them first."
+    return ""
+
+
+def format_of(host: Host, path: str) -> str:
+    """Return the format that VMs take a file for; empty where none has it as a disk, or two disagree."""
+    found = {
+        drive.format
+        for domain in every(host)
+        for drive in definition.drives(domain.root)
+        if drive.path == path
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
+def disks_in_use(host: Host) -> Iterator[tuple[str, list[str]]]:
+    """Yield (name of the VM, paths of the files it uses), from permanent and running definitions."""
+    for domain in every(host):
+        used = set(definition.paths(domain.root))
+        if domain.running:
+            with host.errors("a VM"):
+                used |= set(definition.paths(xmltext.parse(str(domain.raw.XMLDesc(0)))))
+        yield domain.name, sorted(used)
+
+
+def define(host: Host, plan: definition.Plan) -> None:
+    with host.errors(f"the VM {plan.name}"):
+        files.do(host.connection.defineXMLFlags, definition.text(plan), _VALIDATE)
+
+
+def undefine(host: Host, domain: Domain) -> None:
+    """Forget a VM that is switched off, with all that libvirt keeps beside its disks."""
+    with host.errors(f"the VM {domain.name}"):
+        files.do(domain.raw.undefineFlags, _UNDEFINE)
+
+
+def start(host: Host, domain: Domain) -> None:
+    with host.errors(f"the VM {domain.name}"):
+        if not domain.raw.isActive():
+            files.do(domain.raw.create)
+
+
+def ask_to_stop(host: Host, domain: Domain) -> None:
+    import libvirt
+
+    with host.errors(f"the VM {domain.name}"):
+        try:
+            if domain.raw.isActive():
+                files.do(domain.raw.shutdown)
+        except libvirt.libvirtError:
+            if domain.raw.isActive():  # it may have ended between two questions
+                raise
+
+
+def stop(host: Host, domain: Domain, *, patience: float | None = None) -> None:
+    """Ask a VM to shut down; after ``patience`` seconds, the host's own by default, switch it off."""
+    import libvirt
+
+    deadline = time.monotonic() + (host.shutdown_seconds if patience is None else patience)
+    with host.errors(f"the VM {domain.name}"):
+        try:
+            if domain.raw.isActive() and time.monotonic() < deadline:
+                files.do(domain.raw.shutdown)
+            while domain.raw.isActive() and time.monotonic() < deadline:
+                time.sleep(_NAP)
+            if domain.raw.isActive():
+                files.do(domain.raw.destroy)
+        except libvirt.libvirtError:
+            if domain.raw.isActive():  # it may have ended between two questions
+                raise
+
+
+def facts_by_path(volumes: Mapping[str, Volume]) -> dict[str, Facts]:
+    """Ask for all volumes at once; those that vanish meanwhile are left out."""
+    found = {}
+    for volume in volumes.values():
+        try:
+            facts = volume.facts()
+        except Missing:
+            continue
+        found[facts.path] = facts
+    return found
+
+
+def foreign(host: Host, name: str, code: str) -> Refused:
+    return Refused(
+        f"The VM {name} on the host {host.where} was not made by this template.",
+        code=code,
+        action="It was left alone. Rename it, or use another name.",
+    )

@@ -1,0 +1,236 @@
+"""The storage pool of a host and its volumes: a typed face for libvirt's objects, and nothing of ours in it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from providers_app.drivers import files
+from providers_app.drivers.base import Missing, Unreachable
+
+from . import errors as faults
+from . import xmltext
+from .errors import errors
+
+TYPES = ("dir", "fs", "netfs")
+BUSY_SECONDS, PATIENCE_SECONDS = 0.2, 60.0
+_RUNNING = 2
+_PHYSICAL_SIZE = 1  # VIR_STORAGE_VOL_GET_PHYSICAL
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a volume is now. ``size`` is the length of its file, ``capacity`` what a guest sees; bytes."""
+
+    name: str
+    path: str
+    format: str
+    size: int
+    capacity: int
+    allocated: int
+    written: str
+    backing: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """The cheap identity of its content: size and time of the last write."""
+        return f"{self.size}-{self.written}"
+
+
+class Volume:
+    """One volume. ``raw`` is libvirt's own object. Hold ``opening`` to begin a stream: while a host begins one it
+    refuses to begin another that writes."""
+
+    def __init__(self, raw: Any, where: str) -> None:
+        self.raw = raw
+        self.opening = threading.Lock()
+        self.name = str(raw.name())
+        self._where = where
+
+    def errors(self) -> AbstractContextManager[None]:
+        return errors(f"the volume {files.shown(self.name)}", self._where)
+
+    def facts(self) -> Facts:
+        """Ask the host, now. Missing when its file is gone."""
+        with self.errors():
+            return _facts(xmltext.parse(str(self.raw.XMLDesc(0))))
+
+    def path(self) -> str:
+        with self.errors():
+            return str(self.raw.path())
+
+    def allocated(self) -> int:
+        """Return the bytes it takes now; Missing when its file is gone."""
+        with self.errors():
+            return int(self.raw.info()[2])
+
+    def delete(self) -> None:
+        """Delete it; one that is gone is deleted. IN_USE while the host itself fills it."""
+        import libvirt
+
+        with self.errors():
+            try:
+                files.do(self.raw.delete, 0)
+            except libvirt.libvirtError as error:
+                if not faults.gone(error):
+                    raise
+
+
+class Pool:
+    """One pool of a connected host."""
+
+    def __init__(self, connection: Any, name: str, where: str) -> None:
+        self._where = where
+        self.name = name
+        self.connection = connection
+        with self._errors():
+            self._raw = connection.storagePoolLookupByName(name)
+            known = xmltext.parse(str(self._raw.XMLDesc(0)))
+            self.type = known.get("type", "")
+            self.path = (known.findtext("target/path") or "").rstrip("/")
+
+    def close(self) -> None:
+        """Close the connection of a pool that has its own."""
+        import libvirt
+
+        with suppress(libvirt.libvirtError):
+            self.connection.close()
+
+    def active(self) -> bool:
+        with self._errors():
+            return bool(self._raw.isActive())
+
+    def space(self) -> tuple[int, int]:
+        """Return free and total bytes, as of the last refresh."""
+        with self._errors():
+            _, capacity, _, available = self._raw.info()
+        return int(available), int(capacity)
+
+    def refresh(self, seconds: float = BUSY_SECONDS) -> bool:
+        """Let the host look at the folder anew; False when it was busy with copies of its own all the time.
+
+        It can not look meanwhile, and still knows all that was made and deleted through it.
+        """
+        return self._patiently(lambda: self._raw.refresh(0), seconds)
+
+    def volume(self, name: str) -> Volume | None:
+        """Look up a volume by its name, as of the last refresh."""
+        import libvirt
+
+        if not name or "/" in name or "\0" in name:
+            return None
+        with self._errors():
+            try:
+                return Volume(self._raw.storageVolLookupByName(name), self._where)
+            except libvirt.libvirtError as error:
+                if faults.gone(error):
+                    return None
+                raise
+
+    def volumes(self) -> Mapping[str, Volume]:
+        """Return all volumes by name, as of the last refresh."""
+        with self._errors():
+            found = [Volume(raw, self._where) for raw in self._raw.listAllVolumes(0)]
+        return {volume.name: volume for volume in sorted(found, key=lambda volume: volume.name)}
+
+    def create(
+        self, name: str, size: int, form: str = "raw", backing: tuple[str, str] | None = None
+    ) -> Volume:
+        """Make a volume that takes no room yet; FileExistsError when the name is taken. ``backing``: path, format."""
+        text = _description(name, size, form, backing)
+        return self._made(name, lambda: files.do(self._raw.createXML, text, 0))
+
+    def copy(self, name: str, form: str, origin: Volume) -> Volume:
+        """Let the host copy a volume; FileExistsError when the name is taken."""
+        text = _description(name, origin.facts().capacity, form, None)
+        return self._made(name, lambda: files.do(self._raw.createXMLFrom, text, origin.raw, 0))
+
+    def _made(self, name: str, make: Callable[[], Any]) -> Volume:
+        import libvirt
+
+        with errors(f"the volume {files.shown(name)}", self._where):
+            try:
+                return Volume(make(), self._where)
+            except libvirt.libvirtError as error:
+                if faults.code_of(error) == faults.STORAGE_VOL_EXIST:
+                    raise FileExistsError(name) from None
+                raise
+
+    def _patiently(self, call: Callable[[], object], seconds: float) -> bool:
+        """Call again while the pool is busy with copies of its own."""
+        import libvirt
+
+        deadline, pause = time.monotonic() + seconds, 0.05
+        with self._errors():
+            while True:
+                try:
+                    call()
+                except libvirt.libvirtError as error:
+                    if not faults.busy(error):
+                        raise
+                    if time.monotonic() + pause > deadline:
+                        return False
+                    time.sleep(pause)
+                    pause = min(1.0, pause * 2)
+                else:
+                    return True
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return errors(f"the storage pool {files.shown(self.name)}", self._where)
+
+
+def backings(connection: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Yield (backing path, volume name) of every volume in every active pool of a host."""
+    with errors("its storage pools", where):
+        pools = [pool for pool in connection.listAllStoragePools(0) if pool.isActive()]
+        found = [Volume(raw, where) for pool in pools for raw in pool.listAllVolumes(0)]
+    for volume in found:
+        try:
+            facts = volume.facts()
+        except Missing:
+            continue
+        if facts.backing:
+            yield facts.backing, facts.name
+
+
+def gone(name: str, where: str) -> Unreachable:
+    """Return the fault of a pool whose folder is not what it was."""
+    return Unreachable(
+        f"The storage pool {files.shown(name)} of {where} does not hold what it held: "
+        "its folder was moved away or is not mounted.",
+        action="Mount it or put it back. If the pool is really new and empty, add the host again.",
+    )
+
+
+def _facts(known: Element) -> Facts:
+    form = known.find("target/format")
+    return Facts(
+        name=known.findtext("name") or "",
+        path=known.findtext("target/path") or "",
+        format=form.get("type", "") if form is not None else "",
+        size=xmltext.number(known, "physical"),
+        capacity=xmltext.number(known, "capacity"),
+        allocated=xmltext.number(known, "allocation"),
+        written=known.findtext("target/timestamps/mtime") or "",
+        backing=known.findtext("backingStore/path") or "",
+    )
+
+
+def _description(name: str, size: int, form: str, backing: tuple[str, str] | None) -> str:
+    root = Element("volume")
+    xmltext.add(root, "name", name)
+    xmltext.add(root, "capacity", size, unit="bytes")
+    xmltext.add(root, "allocation", 0)
+    target = xmltext.add(root, "target")
+    xmltext.add(target, "format", type=form)
+    xmltext.add(xmltext.add(target, "permissions"), "mode", "0644")
+    if backing:
+        store = xmltext.add(root, "backingStore")
+        xmltext.add(store, "path", backing[0])
+        xmltext.add(store, "format", type=backing[1])
+    return xmltext.write(root)

@@ -1,0 +1,160 @@
+"""VMs of others: which can become a template, and what of them travels."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from providers_app.drivers import CloneSpec, Definition, Refused
+from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
+from tests.drivers.copying import publish, read_all
+from tests.lab.bench import LibvirtBench
+
+HOST_DEVICE = (
+    "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1'/><product id='0x2'/></source></hostdev>"
+)
+SHARE = "<filesystem type='mount'><source dir='/etc'/><target dir='x'/></filesystem>"
+BLOCK = "<disk type='block' device='disk'><source dev='/dev/sda'/><target dev='vdb' bus='virtio'/></disk>"
+ELSEWHERE = (
+    "<disk type='file' device='disk'><source file='/etc/passwd'/><target dev='vdb' bus='virtio'/></disk>"
+)
+CDROM = "<disk type='file' device='cdrom'><source file='/x.iso'/><target dev='sda' bus='sata'/></disk>"
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [
+        (HOST_DEVICE, "device of the host"),
+        (SHARE, "shares a folder"),
+        (BLOCK, "not a file"),
+        (ELSEWHERE, "not in the storage pool"),
+        (CDROM, ""),
+    ],
+    ids=["host device", "share", "block", "elsewhere", "cd"],
+)
+def test_a_vm_says_why_it_can_not_become_a_template(bench: LibvirtBench, extra: str, why: str) -> None:
+    bench.add_vm("win", known_bytes())
+    bench.define("other", "win-disk.raw", extra=extra)
+    (vm,) = [vm for vm in bench.connected().survey().vms if vm.name == "other"]
+    assert why in vm.problem
+    assert bool(vm.problem) == bool(why)
+
+
+def test_a_vm_with_more_disks_than_ours_can_have_is_no_source(bench: LibvirtBench) -> None:
+    bench.add_vm("win", known_bytes())
+    more = [BLOCK.replace("block", "file").replace("dev='/dev/sda'", f"file='/x{at}'") for at in range(26)]
+    extra = "".join(
+        disk.replace("vdb", f"vd{'ab'[at % 2]}{chr(97 + at // 2)}") for at, disk in enumerate(more)
+    )
+    bench.define("large", "win-disk.raw", extra=extra)
+    (vm,) = [vm for vm in bench.connected().survey().vms if vm.name == "large"]
+    assert "more than 26 disks" in vm.problem
+
+
+def test_a_disk_that_is_not_what_its_vm_says_is_a_problem(bench: LibvirtBench) -> None:
+    disk = bench.path(bench.add_vm("win", known_bytes()))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "8M"], check=True)
+    (vm,) = bench.connected().survey().vms
+    assert "not what its definition says" in vm.problem
+
+
+def test_a_raw_disk_that_begins_like_another_image_is_not_read(bench: LibvirtBench) -> None:
+    ref = bench.add_vm("win", b"QFI\xfb".ljust(4096, b"\0"))
+    with pytest.raises(Refused, match="begins like") as refused:
+        bench.connected().open_source(ref)
+    assert refused.value.code == "PREREQUISITE"
+
+
+def test_a_qcow2_disk_is_published_as_what_its_guest_sees(bench: LibvirtBench) -> None:
+    content = known_bytes(size=4 << 20)
+    ref = "win.qcow2"
+    bench.add_packed(ref, content)
+    bench.define("win", ref, form="qcow2")
+    host = bench.connected()
+    ((disk,),) = [vm.disks for vm in host.survey().vms]
+    assert (disk.format, disk.virtual_size, disk.size == len(content)) == ("qcow2", len(content), False)
+    with closing(host.open_source(ref)) as source:
+        assert (host.publishes, source.size) == ("raw", len(content))
+        assert read_all(source, len(content)) == content
+        assert sum(extent.length for extent in source.extents() if extent.data) < 1 << 20
+    image = publish(host, content, NAME, IMAGE)
+    assert bench.path(image.ref).read_bytes() == content
+    for linked in (True, False):
+        spec = CloneSpec(f"desk {linked}", (image.ref,), ("raw",), linked, Definition(64, 1), GUEST)
+        (made,) = host.clone(spec).disks
+        assert (made.format, made.virtual_size) == ("qcow2" if linked else "raw", len(content))
+        compared = ["qemu-img", "compare", "-q", "-U", bench.path(ref), bench.path(made.ref)]
+        assert subprocess.run(compared, check=False).returncode == 0
+
+
+def test_what_a_guest_wrote_into_a_raw_disk_does_not_make_it_an_image(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    spec = CloneSpec(
+        "win", (image.ref,), ("raw",), False, Definition(64, 1), replace(GUEST, kind="working-copy")
+    )
+    (disk,) = host.make_working_copy(spec).disks
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", bench.path(disk.ref), "8M"], check=True)
+    with pytest.raises(Refused, match="begins like a qcow2"):
+        host.open_source(disk.ref)
+
+
+def test_a_network_whose_bridge_is_gone_is_not_there(bench: LibvirtBench) -> None:
+    text = "<network><name>uplink</name><forward mode='bridge'/><bridge name='br9'/></network>"
+    network = bench.libvirt.networkDefineXML(text)
+    network.create()
+    try:
+        assert set(bench.connected().survey().networks or ()) == {*bench.networks, "br0"}
+    finally:
+        network.destroy()
+        network.undefine()
+
+
+def test_a_guest_gets_the_hardware_of_its_template_and_nothing_else(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    bench.add_vm("win", known_bytes())
+    (source,) = host.survey().vms
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    definition = Definition(64, 1, "lan", source.hardware)
+    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, definition, GUEST))
+    text = bench.definitions()["desk"]
+    assert "type='e1000'" in text
+    assert "pc-q35-" in text
+    assert "<domain type='qemu'" in text
+    assert bench.definitions()["win"].split("<uuid>")[1][:36] not in text
+
+
+@pytest.mark.parametrize(
+    "hardware", ['{"machine": "x y"}', '{"emulator": "/bin/sh"}', "[]", "{", '{"bus": "nvme"}']
+)
+def test_a_hardware_of_others_is_refused(bench: LibvirtBench, hardware: str) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    with pytest.raises(Refused) as refused:
+        host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "", hardware), GUEST))
+    assert refused.value.code == "PREREQUISITE"
+    assert (host.survey().guests, bench.litter()) == ((), [])
+
+
+def test_a_recreated_guest_keeps_its_uuid_and_its_network_address(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    spec = CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "lan"), GUEST)
+    host.clone(spec)
+    before = bench.definitions()["desk"]
+    host.recreate(spec)
+    after = bench.definitions()["desk"]
+    for tag in ("<uuid>", "<mac address="):
+        assert before.split(tag)[1][:36] == after.split(tag)[1][:36]
+    assert before != after
+
+
+def test_a_host_with_a_switch_of_its_own_attaches_all_guests_to_it(bench: LibvirtBench) -> None:
+    host = bench.connected(network="br0")
+    assert host.survey().networks is None
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "elsewhere"), GUEST))
+    assert "<source bridge='br0'/>" in bench.definitions()["desk"]

@@ -1,0 +1,89 @@
+"""What is being copied is never taken for an image, by nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from providers_app.drivers import CloneSpec, Definition, DriverError, Missing
+from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
+from tests.drivers.copying import aligned, fill, publish, read_all
+from tests.lab.bench import LibvirtBench
+
+LARGE = 5 << 20
+RUNS = ((0, 100_000), (LARGE - 5000, 5000), (3 << 20, 70_000))
+
+
+def test_an_unfinished_volume_begins_with_nothing_until_it_is_published(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    content = known_bytes(size=LARGE, runs=RUNS)
+    sink = host.stage(NAME, LARGE, IMAGE)
+    fill(sink, content, RUNS)
+    sink.flush()
+    (staged,) = host.survey().staged
+    there = bench.path(staged.ref).read_bytes()
+    assert there[: 64 << 10] == bytes(64 << 10)
+    assert there[64 << 10 :] == content[64 << 10 :]
+    assert read_all(sink, LARGE) == content
+    image = sink.commit(NAME, IMAGE)
+    assert bench.path(image.ref).read_bytes() == content
+
+
+def test_a_volume_without_its_note_is_somebodys_volume_and_no_base(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    bench.path(f".{NAME}.rasweb.json").unlink()
+    (seen,) = host.survey().images
+    assert (seen.name, seen.mark) == (image.ref, None)
+    with pytest.raises(Missing):
+        host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1), GUEST))
+
+
+def test_a_note_that_was_never_filled_publishes_nothing(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    bench.path(f".{NAME}.rasweb.json").write_bytes(bytes(300))
+    assert host.survey().images == ()
+    assert publish(host, known_bytes(), NAME, IMAGE).mark == IMAGE
+    assert bench.litter() == []
+
+
+def test_what_was_cleared_after_a_resume_reads_as_zeros(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    content = known_bytes(size=LARGE, runs=RUNS)
+    first = host.stage(NAME, LARGE, IMAGE)
+    fill(first, content, RUNS)
+    first.flush()
+    first.close()
+    second = host.stage(NAME, LARGE, IMAGE)
+    assert second.token == first.token
+    second.hole(0, LARGE)
+    second.flush()
+    assert read_all(second, LARGE) == bytes(LARGE)
+    second.write(LARGE - 10, aligned(b"x" * 10))
+    image = second.commit(NAME, IMAGE)
+    assert bench.path(image.ref).read_bytes() == bytes(LARGE - 10) + b"x" * 10
+
+
+def test_a_volume_deleted_during_the_copy_is_never_published(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    sink = host.stage(NAME, LARGE, IMAGE)
+    fill(sink, known_bytes(size=LARGE, runs=RUNS), RUNS)
+    (staged,) = host.survey().staged
+    bench.libvirt.storagePoolLookupByName(bench.pool).storageVolLookupByName(staged.ref).delete(0)
+    with pytest.raises(DriverError):
+        sink.commit(NAME, IMAGE)
+    sink.abort()
+    assert host.survey().images == ()
+    assert bench.litter() == []
+
+
+def test_a_volume_that_was_cut_short_is_never_published(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    sink = host.stage(NAME, LARGE, IMAGE)
+    (staged,) = host.survey().staged
+    with bench.path(staged.ref).open("r+b") as file:
+        file.truncate(LARGE - 1)
+    with pytest.raises(DriverError) as fault:
+        sink.commit(NAME, IMAGE)
+    assert fault.value.code == "CHECKSUM_MISMATCH"
+    sink.abort()
+    assert host.survey().images == ()

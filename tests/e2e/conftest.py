@@ -1,0 +1,68 @@
+"""One product and one browser for each module; a new profile for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e import desk as desks
+from tests.e2e.site import Site
+
+HOSTS: dict[str, float] = {
+    "ams-01": 0,
+    "ams-02": 8,
+    "fra-01": 8,
+    "slow-01": 0.5,
+}  # MiB/s; the first one holds the source VM
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.product)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Started for the first time: no users, no hosts."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    yield site.start()
+    site.product.close()
+
+
+@pytest.fixture(scope="module")
+def site(bare: Site) -> Site:
+    bare.put_vm("ams-01")
+    return bare.furnish(HOSTS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with desks.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def desk(site: Site, browser: Browser, sessions: dict[str, Any]) -> Iterator[desks.Desk]:
+    desk = desks.Desk(site, browser, sessions)
+    yield desk
+    desk.leave()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure comes what the product has written."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("bare")
+    if report.failed and site:
+        report.sections.append(("Output of the product", site.product.output[-5000:]))
+    return report

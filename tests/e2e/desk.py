@@ -1,0 +1,122 @@
+"""A browser with several users at it. Whatever it complains of fails the test."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    expect,
+    sync_playwright,
+)
+
+from tests.e2e.site import PASSWORD, Site
+
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WAIT = 40_000  # milliseconds until something expected has to be seen
+# Notes every word that a live cell shows, since some are true for less than a look takes.
+RECORDER = """
+const seen = (window.seenWords = {});
+new MutationObserver(() => {
+  for (const cell of document.querySelectorAll("[data-v][id^=template-], [data-v][id^=target-], #live")) {
+    const word = (cell.querySelector(".word, .badge") ?? cell).textContent.trim();
+    const words = (seen[cell.id] ??= []);
+    if (words.at(-1) !== word) words.push(word);
+  }
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+
+expect.set_options(timeout=WAIT)
+
+
+def chromium_path() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "These tests need Chromium. On Debian: apt-get install chromium (make test does it as root)."
+    return path
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium with a new profile."""
+    path = chromium_path()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Desk:
+    """``sit`` opens a page as a user. ``faults``: errors of the console, of the policy, of pages and answers."""
+
+    def __init__(self, site: Site, browser: Browser, sessions: dict[str, Any]) -> None:
+        self.site = site
+        self.browser = browser
+        self.faults: list[str] = []
+        self.foreseen: list[str] = []
+        self._sessions = sessions
+        self._contexts: list[BrowserContext] = []
+
+    def sit(self, user: str = "ada", path: str = "/templates/", **options: Any) -> Page:
+        """A new browser profile, signed in as ``user`` ("" for a stranger), at ``path``."""
+        if user and user not in self._sessions:
+            self._sessions[user] = self._sign_in(user)
+        page = self._page(storage_state=self._sessions[user] if user else None, **options)
+        page.goto(path)
+        return page
+
+    def foresee(self, pattern: str) -> None:
+        """Complaints that the test itself brings about."""
+        self.foreseen.append(pattern)
+
+    def leave(self) -> None:
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+        unforeseen = [
+            fault for fault in self.faults if not any(re.search(known, fault) for known in self.foreseen)
+        ]
+        assert not unforeseen, "\n".join(unforeseen)
+
+    def _sign_in(self, user: str) -> Any:
+        page = self._page()
+        page.goto("/login/")
+        page.get_by_label("Username").fill(user)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("heading", name="Overview").wait_for()
+        return page.context.storage_state()
+
+    def _page(self, **options: Any) -> Page:
+        size = {"width": options.pop("width", 1440), "height": 900}
+        context = self.browser.new_context(
+            base_url=self.site.url(""), viewport=size, locale="en", reduced_motion="reduce", **options
+        )
+        context.set_default_timeout(WAIT)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(RECORDER)
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
+        page.on("response", self._answered)
+        return page
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(
+                f"console {message.type} on {message.page.url if message.page else '?'}: {message.text}"
+            )
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 500:
+            self.faults.append(f"{response.status} from {response.url}")

@@ -1,0 +1,118 @@
+"""Every page and dialog fits a phone and can be read by everybody, light and dark."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.axe import violations
+from tests.e2e.desk import Desk
+from tests.e2e.site import Site, creation
+from tests.e2e.views import is_live, menu, open_dialog, row
+
+PAGES = [
+    "/", "/templates/", "/templates/1/", "/templates/2/", "/templates/new/", "/providers/", "/providers/1/",
+    "/providers/3/", "/providers/new/", "/providers/1/edit/", "/guests/", "/activity/", "/search/?q=win",
+    "/templates/?q=nothing", "/templates/1/properties/", "/templates/999/",
+]  # fmt: skip
+DIALOGS = {
+    "win11": ["Properties", "Distribution details", "Maintenance", "Create guest VMs", "Delete"],
+    "debian13": ["Properties", "Leave maintenance"],
+}
+
+
+@pytest.fixture(scope="module")
+def site(site: Site) -> Iterator[Site]:
+    """A good template with guests and a failed host, one in maintenance, and a host that is away."""
+    site.order(*creation("win11", "ams-01", "ams-02", guests={"ams-01": 2}), *creation("debian13", "ams-01"))
+    (name,) = (name for name in site.images("ams-01") if name.startswith("win11-"))
+    (site.path("slow-01") / "images" / name).write_bytes(b"not ours")
+    site.order(
+        ["template", "add-provider", "win11", "slow-01"],
+        ["template", "maintenance", "debian13", "enter", "--wait"],
+    )
+    with site.without("fra-01"):
+        yield site
+
+
+def narrow(page: Page) -> bool:
+    """Whether the body of the page needs no scrolling to the side."""
+    return bool(
+        page.evaluate("document.scrollingElement.scrollWidth <= document.scrollingElement.clientWidth")
+    )
+
+
+def test_pages_have_no_barriers(desk: Desk) -> None:
+    desk.foresee("404 \\(Not Found\\)")
+    page = desk.sit()
+    found = []
+    for path in PAGES:
+        page.goto(path)
+        if path != "/templates/999/":
+            is_live(page)
+        found += violations(page)
+    assert not found, "\n".join(found)
+
+
+def test_dialogs_and_menus_have_no_barriers(desk: Desk) -> None:
+    page = desk.sit()
+    is_live(page)
+    found = []
+    for name, labels in DIALOGS.items():
+        row(page, name).click(button="right")
+        expect(menu(page)).to_be_visible()
+        found += violations(page)
+        page.keyboard.press("Escape")
+        for label in labels:
+            open_dialog(page, name, label)
+            found += violations(page)
+            page.keyboard.press("Escape")
+            expect(page.get_by_role("dialog")).to_be_hidden()
+    page.locator("#dock summary").click()
+    expect(page.locator("#dock-body table")).to_be_visible()
+    found += violations(page)
+    assert not found, "\n".join(found)
+
+
+def test_the_login_has_no_barriers(desk: Desk) -> None:
+    page = desk.sit("", "/login/", width=390)
+    assert narrow(page)
+    page.get_by_role("button", name="Log in").click()
+    assert not violations(page)
+
+
+def test_pages_fit_a_phone(desk: Desk) -> None:
+    desk.foresee("404 \\(Not Found\\)")
+    page = desk.sit(width=390)
+    wide = []
+    for path in PAGES:
+        page.goto(path)
+        wide += [] if narrow(page) else [path]
+    assert not wide
+    page.goto("/templates/")
+    page.get_by_role("button", name="Menu", exact=True).click()
+    expect(page.get_by_role("navigation", name="Main").get_by_role("link", name="Guest VMs")).to_be_visible()
+    page.get_by_role("button", name="Menu", exact=True).click()
+    for label in DIALOGS["win11"]:
+        opened = open_dialog(page, "win11", label)
+        box = opened.bounding_box()
+        assert box
+        assert box["width"] <= 390
+        assert opened.evaluate("box => box.scrollWidth <= box.clientWidth"), label
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_vendored_files_are_what_was_published() -> None:
+    folder = Path(__file__).parent / "vendor"
+    listed = tomllib.loads((folder / "VENDORED.toml").read_text())["file"]
+    assert {each["path"]: each["sha256"] for each in listed} == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.suffix != ".toml"
+    }

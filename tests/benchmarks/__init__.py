@@ -1,0 +1,1 @@
+"""Measurements, run by ``make bench``. Ratios carry over to other machines, seconds do not."""

@@ -21,7 +21,7 @@ from templates_app.models import DistributionTarget, PublishedImage, TemplateVer
 from templates_app.models.work import error, no_error
 from templates_app.places import Crew
 from templates_app.states import Desired, Phase
-from templates_app.timing import Timing
+from templates_app.timing import Timing, concluded
 from templates_app.transfer import events
 from templates_app.transfer.job import Job, LaneJob, SourceDisk
 from templates_app.transfer.process import Engine
@@ -247,6 +247,7 @@ class Copy:
 
     def _installed(self, target: DistributionTarget, event: events.Published) -> None:
         now = timezone.now()
+        took = (now - target.started_at).total_seconds() if target.started_at else 0.0
         with transaction.atomic():
             target.held(self._version).exclude(name__in=[image.name for image in event.images]).delete()
             for disk, image in enumerate(event.images):
@@ -260,6 +261,7 @@ class Copy:
                 bytes_peak=0,
                 attempt=0,
                 rate=0,
+                timing=concluded(target.timing, took, event.sent),
                 reading_from=None,
                 **no_error(),
             )

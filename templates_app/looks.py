@@ -129,7 +129,7 @@ def progress(target: DistributionTarget) -> Line:
     if target.progress == Word.FAILED:
         return _failed(target, look)
     if target.progress == Word.OK:
-        return Line(look)
+        return Line(look, detail=timing.outcome(target.timing))
     if target.progress == Word.REMOVING:
         return Line(look, None if target.owed else -1, _owed(target), target.error_text, target.error_action)
     if target.cancel:

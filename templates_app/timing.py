@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from rasweb.quantities import duration, rate, size
 from templates_app.transfer import spent
 
 RECENT_SECONDS = 10.0
@@ -71,8 +73,22 @@ def sentence(timing: Mapping[str, Any]) -> str:
     return _("Held up by: %s") % ", ".join(parts)
 
 
+def concluded(timing: Mapping[str, Any], took: float, sent: int) -> dict[str, Any]:
+    """What stays of a copy that was published: ``took`` in seconds, ``sent`` in bytes."""
+    return {**timing, "took": round(took, 1), "sent": sent}
+
+
+def outcome(timing: Mapping[str, Any]) -> str:
+    """``46.0 GiB in 2 min 31 s · 312 MiB/s``: what was sent, and its mean rate; empty where nothing was sent."""
+    took, sent = timing.get("took"), timing.get("sent")
+    if not took or not sent:
+        return ""
+    what = {"size": size(sent), "duration": duration(ceil(took))}
+    return " · ".join([_("%(size)s in %(duration)s") % what, rate(sent / took)])
+
+
 def summary(timing: Mapping[str, Any]) -> dict[str, Any] | None:
     """As plain data; None before the first copy."""
     if not timing:
         return None
-    return {"held_up_by": held_up_by(timing) or None, "seconds": timing["seconds"]}
+    return {"held_up_by": held_up_by(timing) or None, "seconds": timing.get("seconds", {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from templates_app.timing import RECENT_SECONDS, Timing, held_up_by, sentence, summary
+from templates_app.timing import RECENT_SECONDS, Timing, concluded, held_up_by, outcome, sentence, summary
 
 
 class Clock:
@@ -48,3 +48,13 @@ def test_the_sentence_names_the_cause_and_the_figures() -> None:
 
 def test_before_the_first_copy_nothing_is_said() -> None:
     assert (sentence({}), summary({})) == ("", None)
+
+
+def test_a_published_copy_tells_what_it_took_and_at_which_rate() -> None:
+    kept = concluded({"seconds": {"write": 150.0}}, 150.4, 46 << 30)
+    assert outcome(kept) == "46.0 GiB in 2 min 31 s · 313 MiB/s"
+    assert summary(kept) == {"held_up_by": None, "seconds": {"write": 150.0}}
+
+
+def test_a_copy_that_sent_nothing_boasts_of_no_rate() -> None:
+    assert outcome(concluded({}, 3.0, 0)) == outcome({}) == ""

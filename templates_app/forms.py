@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from providers_app.models import NAME, Inventory, Provider
+from providers_app.models import NAME, Provider
 from templates_app import distribution, guests, preflight
 from templates_app.creation import NewTemplate
 from templates_app.models import CloneMethod, Template
@@ -167,11 +167,14 @@ class WizardForm(forms.Form):
         )
 
 
-def source_choices() -> list[tuple[Provider, list[dict[str, Any]]]]:
-    """VMs that may become a template, by the provider they live on, as last surveyed."""
-    found = []
-    for provider in Provider.objects.available():
-        inventory = Inventory.objects.filter(provider=provider).first()
-        vms = [vm for vm in (inventory.vms if inventory else []) if not vm["mark"]]
-        found.append((provider, sorted(vms, key=lambda vm: vm["name"])))
-    return found
+def source_choices() -> tuple[list[tuple[Provider, list[dict[str, Any]]]], list[Provider]]:
+    """VMs that may become a template, by the provider they live on, as last surveyed; and providers without any."""
+    found, bare = [], []
+    for provider in Provider.objects.available().select_related("inventory"):
+        known = getattr(provider, "inventory", None)
+        vms = [vm for vm in (known.vms if known else []) if not vm["mark"]]
+        if vms:
+            found.append((provider, sorted(vms, key=lambda vm: vm["name"])))
+        else:
+            bare.append(provider)
+    return found, bare

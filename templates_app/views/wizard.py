@@ -84,6 +84,7 @@ def _show(
     )
     picked = [pk for pk in form["targets"].value() or [] if str(pk).isdecimal()]
     others = Provider.objects.exclude(pk=provider.pk if provider else 0)
+    sources, bare = source_choices()
     context = {
         "form": form,
         "step": step,
@@ -91,7 +92,8 @@ def _show(
         "hidden": [name for key in STEPS if key != step for name in WizardForm.STEPS[key]],
         "errors": errors,
         "refusal": refusal,
-        "sources": source_choices(),
+        "sources": sources,
+        "bare": bare,
         "source_provider": provider,
         "source_vm": source.partition(":")[2],
         "can_link": bool(provider and Can.LINKED_CLONE in provider.capabilities),

@@ -69,6 +69,14 @@ def test_four_steps_and_finish_order_what_was_chosen(
     assert "win11 is being created and then distributed." in html
 
 
+def test_hosts_without_a_vm_share_one_line(source: Provider, world: World, operator: Client) -> None:
+    for name in ("left", "right"):
+        world.provider(name)
+    html = operator.get(reverse("template-new")).content.decode()
+    assert "No VM on: left, right." in html
+    assert html.count("list-group-item") == 2
+
+
 def test_a_step_with_a_fault_is_shown_again_with_its_sentence(
     source: Provider, world: World, operator: Client
 ) -> None:

@@ -24,7 +24,11 @@ from tests.product import wait_for
 
 # As when a live update takes a button away while its order is under way.
 GONE_AT_ONCE = """
-document.body.addEventListener("htmx:beforeSend", (event) => event.detail.elt.remove(), { once: true });
+document.body.addEventListener("htmx:beforeSend", function gone({ detail: { elt } }) {
+  if (!elt.matches("button")) return; // the list behind the dialog may be read again at this very moment
+  elt.remove();
+  document.body.removeEventListener("htmx:beforeSend", gone);
+});
 """
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -97,8 +97,12 @@ async def _until_gone(receive: Receive) -> int:
 
 
 async def _until_slow(viewer: Viewer) -> int:
-    with suppress(TimeoutError):
+    try:
         await viewer.deliver()
+    except Disconnected:  # the browser went before its server said so
+        return 0
+    except TimeoutError:
+        pass
     return TOO_SLOW
 
 

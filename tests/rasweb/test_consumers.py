@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
+from autobahn.exception import Disconnected
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Group, User
 from django.test import Client
@@ -76,6 +77,23 @@ async def test_the_right_to_watch_is_asked_again(hub):
     user.is_active = False
     await user.asave()
     assert await browser.receive_output() == {"type": "websocket.close", "code": NO_RIGHT}
+
+
+async def test_a_browser_that_went_in_the_middle_of_a_frame_ends_its_socket_quietly(hub):
+    _, cookie = await signed_in("Viewer")
+
+    async def send(message: dict) -> None:
+        if message["type"] == "websocket.send":
+            raise Disconnected("Attempt to send on a closed protocol")
+
+    async def receive() -> dict:
+        return await receiving.get()
+
+    receiving: asyncio.Queue = asyncio.Queue()
+    receiving.put_nowait({"type": "websocket.connect"})
+    scope = {"query_string": b"topic=templates", "headers": [(b"cookie", cookie)]}
+    await asyncio.wait_for(LiveConsumer(lambda: hub)(scope, receive, send), 5)
+    assert not hub._viewers
 
 
 async def test_a_browser_that_takes_nothing_is_closed(hub):

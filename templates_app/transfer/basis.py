@@ -49,6 +49,7 @@ class Basis:
     ) -> None:
         self._disk = disk
         self._base = base
+        self._seen = ""
         self._watch, self._check, self._tuning = watch, check, tuning
 
     def changes(self, host: Host, buffer: memoryview) -> Changes:
@@ -67,8 +68,8 @@ class Basis:
             image = host.open_source(self._base.ref)
         try:
             with self._watch:
-                stamp = image.stamp()
-            if image.size != changes.old.data.size or self._base.stamp not in ("", stamp):
+                self._seen = image.stamp()
+            if image.size != changes.old.data.size or self._base.stamp not in ("", self._seen):
                 raise _changed("The image was changed since it was published.")
 
             def read(offset: int, view: memoryview) -> int:
@@ -84,14 +85,25 @@ class Basis:
 
     def check_size(self, host: Host) -> None:
         """Unfit when the image is gone or has another size than the version."""
+        if self._now(host)[0] != self._disk.data.size:
+            raise Unfit(_changed("The image has another size than the version."))
+
+    def check_unchanged(self, host: Host) -> None:
+        """Unfit when the image was touched since it was looked at: what was copied of it may be anything."""
+        if self._now(host)[1] != self._seen:
+            raise Unfit(_changed("The image was changed while it was copied."))
+
+    def _now(self, host: Host) -> tuple[int, str]:
+        """The image's size and stamp; Unfit when it is gone."""
         try:
             with self._watch:
                 image = host.open_source(self._base.ref)
-                image.close()
+                try:
+                    return image.size, image.stamp()
+                finally:
+                    image.close()
         except Exception as error:
             raise _unfit(error) from error
-        if image.size != self._disk.data.size:
-            raise Unfit(Fault("CONTENT_CHANGED", "The image has another size than the version."))
 
     def copy(self, sink: Sink, report: Callable[[int], None]) -> None:
         """Have the host make the copy; ``report`` is told the bytes so far. NO_SPACE; Unfit for

@@ -181,6 +181,7 @@ class Target:
         kept = list(changes.kept())
         most = sum(self.disk.data.bytes_between(*run) for run in kept)
         basis.copy(self.sink, lambda copied: self._copied(copied, most, 1))
+        basis.check_unchanged(host)
         self._clear(changes.emptied)
         self._flush()
         basis.check_copy(self._read, changes, buffer)

@@ -211,13 +211,18 @@ class MemorySink:
         self._place.misused |= any(self._staged.cache)
         if self._place.call("copy") == "unable":
             return False
-        content = self._place.disks[ref].content
+        disk = self._place.disks[ref]
+        content = disk.content
         if len(content) != len(self._staged.cache):
             return False
         step = max(4096, len(content) // 4)
         for offset in range(0, len(content), step):
             part = content[offset : offset + step]
-            if self._place.call("copy-step") == "rot":
+            kind = self._place.call("copy-step")
+            if kind == "change":
+                disk.generation += 1
+                part = part[:-1] + bytes([part[-1] ^ 1])
+            if kind == "rot":
                 at = next((at for at, byte in enumerate(part) if byte), -1)
                 part = part[:at] + b"\0" + part[at + 1 :] if at >= 0 else part
             self._staged.put(offset, part)

@@ -38,7 +38,9 @@ troubles_of_copies = st.lists(
         Trouble,
         st.sampled_from(COPY_CALLS + SINK_CALLS),
         st.integers(1, 8),
-        st.sampled_from(["error", "refuse", "full", "io", "bug", "hang", "rot", "slow", "short", "unable"]),
+        st.sampled_from(
+            ["error", "refuse", "full", "io", "bug", "hang", "rot", "slow", "short", "unable", "change"]
+        ),
     ),
     max_size=3,
 )

@@ -22,6 +22,8 @@ from .progress import Pace
 from .spent import OTHERS, Spent
 from .tuning import Tuning
 
+BUSY = 0.5  # who holds others up has work most of the time
+
 
 class Piece:
     """A block in a buffer. ``users`` are all who still need the buffer: the reader at first, and each lane."""
@@ -205,7 +207,7 @@ class Convoy:
         laggards = [
             who
             for who in self.travellers
-            if who.pieces and (who.pace.rate(long, inf) < slow or who.pace.limit() < slow_at_once)
+            if who.pieces and (who.pace.rate(long, inf, share=BUSY) < slow or who.pace.limit() < slow_at_once)
         ]
         for laggard in laggards:
             laggard.leave()

@@ -284,9 +284,10 @@ class Lane:
         if target.already_holds(piece.block):
             return Landed(piece.block, piece.leaves, [], data)
         leaves, spans = target.portion(piece.leaves, piece.filling)
+        waiting = partial(self.pace.paused, piece)
         for start, stop in spans:
             part = piece.buffer.view[start - piece.base : stop - piece.base]
-            self._sender.send(target.sink, start, part, self.pace)
+            self._sender.send(target.sink, start, part, waiting)
         return Landed(piece.block, piece.leaves, leaves, data)
 
     def _finish(self, piece: Piece, landed: Landed | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 
 MEAN_SECONDS = 30.0
@@ -45,6 +46,7 @@ class Pace:
         self._busy = 0.0
         self._bytes = 0
         self._since: dict[object, float] = {}
+        self._waits: dict[object, float] = {}
         self._marks: deque[tuple[float, float, int]] = deque([(clock(), 0.0, 0)])
 
     def begin(self, work: object) -> None:
@@ -58,18 +60,31 @@ class Pace:
         while len(self._marks) > 2 and now - self._marks[1][0] >= self._seconds:
             self._marks.popleft()
 
-    def forgive(self, seconds: float) -> None:
-        """Take time that was not the lane's own fault out of the account."""
-        self._busy -= seconds
+    @contextmanager
+    def paused(self, work: object) -> Iterator[None]:
+        """While ``work`` waits for others: not the lane's own fault, also as long as it lasts."""
+        begun = self._clock()
+        self._waits[work] = begun
+        try:
+            yield
+        finally:
+            del self._waits[work]
+            self._since[work] += self._clock() - begun
 
-    def rate(self, least: float, default: float) -> float:
-        """Bytes per busy second; ``default`` with less than ``least`` seconds to judge by, or nothing done."""
+    def rate(self, least: float, default: float, *, share: float = 0.0) -> float:
+        """Bytes per busy second; ``default`` with less than ``least`` seconds to judge by, less than ``share`` of
+        them busy, or nothing done."""
         now = self._clock()
         then, busy_then, bytes_then = self._marks[0]
         if now - then < least:
             return default
-        busy = self._busy - busy_then + sum(now - since for since in self._since.values())
-        return min(self.limit(), (self._bytes - bytes_then) / busy) if busy > 0 else default
+        busy = self._busy - busy_then + self._elapsed(self._since, now) - self._elapsed(self._waits, now)
+        judged = busy > share * (now - then)
+        return min(self.limit(), (self._bytes - bytes_then) / busy) if judged else default
+
+    @staticmethod
+    def _elapsed(begun: Mapping[object, float], now: float) -> float:
+        return sum(now - since for since in begun.values())
 
 
 class Throttle:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from .limiter import Bucket
 from .ports import Sink
-from .progress import Pace
 from .spent import LIMIT, WRITE, Spent
 from .watch import Watch
+
+Waiting = Callable[[], AbstractContextManager[None]]
 
 
 class Sender:
@@ -31,14 +32,12 @@ class Sender:
         self._own, self._shared = own, shared
         self._watch, self._spent, self._lock, self._check = watch, spent, lock, check
 
-    def send(self, sink: Sink, offset: int, view: memoryview, pace: Pace) -> None:
-        """Write ``view`` at ``offset``, in pieces where there is a limit. Waiting for others is not the lane's pace."""
+    def send(self, sink: Sink, offset: int, view: memoryview, waiting: Waiting) -> None:
+        """Write ``view`` at ``offset``, in pieces where there is a limit. ``waiting`` is for others, lock held."""
         while view:
             step = min(self._own.step(len(view)), self._shared.step(len(view)))
             self._pass(self._own, step)
-            begun = time.monotonic()
-            self._pass(self._shared, step)
-            pace.forgive(time.monotonic() - begun)
+            self._pass(self._shared, step, waiting)
             with self._watch, self._spent.on(WRITE):
                 sink.write(offset, view[:step])
             self.sent += step
@@ -49,10 +48,10 @@ class Sender:
         self._pass(self._own, count)
         self._pass(self._shared, count)
 
-    def _pass(self, bucket: Bucket, count: int) -> None:
+    def _pass(self, bucket: Bucket, count: int, waiting: Waiting = nullcontext) -> None:
         self._check()
         while delay := bucket.take(count):
             with self._lock:
                 self._check()
-                with self._spent.on(LIMIT):
+                with self._spent.on(LIMIT), waiting():
                     self.closing.wait(delay)

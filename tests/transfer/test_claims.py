@@ -184,6 +184,17 @@ def test_a_host_with_a_low_limit_leaves_the_others_at_once(tmp_path: Path) -> No
     assert source.read < 2 * len(made.content)
 
 
+def test_hosts_that_share_a_limit_stay_together(tmp_path: Path) -> None:
+    made = whole(40)
+    hosts = {f"t{number}": Place(delay=0.001) for number in range(4)}
+    source = source_with(made)
+    job = make_job(tmp_path, list(hosts), ["disk0"], sealed=seal(tmp_path, made))
+    job = replace(job, bandwidth=6 * len(made.content))
+    outcome = drive(job, World(source=source, **hosts), tuning=replace(SMALL, laggard_seconds=0.05))
+    assert {outcome.code(lane) for lane in hosts} == {"published"}
+    assert source.read < 2 * len(made.content)  # by themselves each would read it
+
+
 def test_an_image_that_is_there_already_is_adopted_without_sending(tmp_path: Path) -> None:
     made = disk_of(random.Random(3).randbytes(9 * BLOCK + 77), [4, 9, 20], LEAF)
     hosts = places(1)

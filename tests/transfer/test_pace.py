@@ -79,6 +79,22 @@ def test_a_pace_counts_only_the_time_with_work() -> None:
     assert pace.rate(2.0, 0.0) == pytest.approx(10_000)
 
 
+def test_a_pace_leaves_out_what_is_waited_for_others_while_it_lasts_too() -> None:
+    clock = Clock()
+    pace = Pace(60.0, clock)
+    pace.begin("piece")
+    clock.now += 1
+    pace.end("piece", 1000)
+    pace.begin("next")
+    with pace.paused("next"):
+        clock.now += 5
+        assert pace.rate(2.0, 0.0) == pytest.approx(1000)
+        pace.begin("beside")
+        pace.end("beside", 0)
+    pace.end("next", 0)
+    assert pace.rate(2.0, 0.0) == pytest.approx(1000)
+
+
 def test_a_pace_is_never_better_than_its_limit() -> None:
     clock = Clock()
     pace = Pace(2.0, clock, limit=lambda: 500.0)

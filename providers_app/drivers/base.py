@@ -220,6 +220,10 @@ class Source(ABC):
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill ``buffer`` from ``offset``; return the bytes read, short only at the end of the image."""
 
+    def read_stored(self, offset: int, buffer: memoryview) -> int:
+        """The same, from what the host stores and not from its memory, where it can tell them apart."""
+        return self.read_into(offset, buffer)
+
     @abstractmethod
     def stamp(self) -> str:
         """Change whenever the content may have changed; raise :class:`Missing` when the image is gone."""

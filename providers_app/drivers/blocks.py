@@ -283,8 +283,14 @@ class FileSource(Source):
             yield from extents(self._file.fd, self.size)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        return self._fill(offset, buffer, cached=True)
+
+    def read_stored(self, offset: int, buffer: memoryview) -> int:
+        return self._fill(offset, buffer, cached=False)
+
+    def _fill(self, offset: int, buffer: memoryview, *, cached: bool) -> int:
         with self._errors():
-            return self._file.read(offset, buffer[: max(0, self.size - offset)])
+            return self._file.read(offset, buffer[: max(0, self.size - offset)], cached=cached)
 
     def stamp(self) -> str:
         with self._errors():

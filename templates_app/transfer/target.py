@@ -333,7 +333,7 @@ class Target:
             self._check()
             receive(len(view))
             with self._watch:
-                return image.read_into(offset, view)
+                return image.read_stored(offset, view)
 
         try:
             with self._watch:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,27 @@ def test_whatever_the_alignment_what_is_written_is_read(
                 assert bytes(buffer[:SMALL]) == bytes(expected)
     finally:
         file.close()
+
+
+def test_what_is_stored_is_read_past_the_memory_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image").write_bytes(b"a" * 8192)
+    asked: list[int] = []
+    preadv = os.preadv
+
+    def noted(fd: int, buffers: Any, offset: int) -> int:
+        asked.append(fd)
+        return preadv(fd, buffers, offset)
+
+    with files.Folder(os.open(tmp_path, os.O_RDONLY)) as folder:
+        source = blocks.FileSource(folder, "image", nullcontext)
+    monkeypatch.setattr(os, "preadv", noted)
+    buffer = aligned(bytes(8192))
+    assert source.read_stored(0, buffer) == 8192
+    assert bytes(buffer) == b"a" * 8192
+    assert asked == [source._file._direct]
+    source.close()
 
 
 def test_a_file_system_that_refuses_direct_writes_is_written_through_the_cache(

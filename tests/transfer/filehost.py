@@ -81,6 +81,8 @@ class FileSource:
     def read_into(self, offset: int, buffer: memoryview) -> int:
         return os.preadv(self._file, [buffer], offset)
 
+    read_stored = read_into
+
     def stamp(self) -> str:
         return stamp_of(self._path)
 

@@ -190,6 +190,8 @@ class MemorySource:
         self._place.read += len(data)
         return len(data)
 
+    read_stored = read_into
+
     def stamp(self) -> str:
         self._place.call("stamp")
         return str(self._disk.generation)

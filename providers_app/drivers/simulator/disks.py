@@ -22,9 +22,9 @@ class SimulatorSource(FileSource):
         self._plan = plan
         self._read = 0
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
+    def _fill(self, offset: int, buffer: memoryview, *, cached: bool) -> int:
         self._plan.transfer("read", self._read, len(buffer))
-        count = super().read_into(offset, buffer)
+        count = super()._fill(offset, buffer, cached=cached)
         self._read += count
         return count
 

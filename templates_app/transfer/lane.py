@@ -92,7 +92,7 @@ class Lane:
             self._travel(host)
         except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
             self.fail(self._explained(error))
-        self._arrive()
+        self._arrive(host)
         self._let_go(host)
 
     def _explained(self, error: BaseException) -> Fault:
@@ -213,21 +213,21 @@ class Lane:
         based = any(target.based for target in self._targets)
         self.report(Published(self.id, images, self._sender.sent, adopted, based))
 
-    def _arrive(self) -> None:
+    def _arrive(self, host: Host | None) -> None:
         """Report a failure, after what is staged was removed or let go."""
         with self._trip.lock:
             while self._writers:
                 self.news.wait(self._trip.tuning.nap_seconds)
-        kept = [self._dispose(target) for target in self._targets if target.staged]
+        kept = [self._dispose(target, host) for target in self._targets if target.staged]
         self.ended = True
         if self.fault:
             self.report(self._failure(self.fault, kept=any(kept)))
 
-    def _dispose(self, target: Target) -> bool:
+    def _dispose(self, target: Target, host: Host | None) -> bool:
         """Close or remove what is staged; True when something is kept."""
         discard = self.fault is not None and self.fault.permanent
         try:
-            target.discard() if discard else target.close()
+            target.discard(host) if host and discard else target.close()
         except Exception as error:  # noqa: BLE001 - the outcome is known, closing can not change it
             print(f"lane {self.id}: closing failed ({type(error).__name__})", file=sys.stderr, flush=True)
             return True

@@ -69,7 +69,7 @@ class Target:
         self.unread: deque[Run] = deque()
         self._claimed = bytearray(disk.blocks.count)
         self._sink: Sink | None = None
-        self._committed = False
+        self._committed: tuple[str, Any] | None = None
         self._journal: Journal | None = None
         self._twin: Twin | None = None
         self._watch, self._spent, self._check, self._tuning = watch, spent, check, tuning
@@ -367,7 +367,7 @@ class Target:
         self._end_reading()
         with self._watch:
             image = self.sink.commit(self.spec.name.replace(DIGEST_PLACE, digest[:12]), mark)
-        self._committed = True
+        self._committed = image.name, mark
         if self._journal:
             self._journal.delete()
         return PublishedImage(image.ref, image.name, image.size, image.stamp, digest)
@@ -385,10 +385,13 @@ class Target:
             with self._watch:
                 self._sink.close()
 
-    def discard(self) -> None:
-        """Remove what is staged, and its journal. An image that is published already stays."""
+    def discard(self, host: Host) -> None:
+        """Remove what is staged, and its journal; also what was published here while another disk could not be."""
         self._end_reading()
-        if self._sink and not self._committed:
+        if self._committed:
+            with self._watch:
+                host.remove(*self._committed)
+        elif self._sink:
             with self._watch:
                 self._sink.abort()
         if self._journal:

@@ -178,6 +178,9 @@ class FileHost:
     def stage(self, name: str, size: int, mark: Mark) -> FileSink:
         return FileSink(self._folder / f".{name}.part", size, self._settings)
 
+    def remove(self, name: str, mark: Mark) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
 
 def open_driver(kind: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> FileHost:
     assert kind == "file"

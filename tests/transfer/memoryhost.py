@@ -164,6 +164,12 @@ class MemoryHost:
             self.place.staged[name] = staged
         return MemorySink(self.place, name, staged)
 
+    def remove(self, name: str, mark: Mark) -> None:
+        self.place.call("remove")
+        if self.place.marks.get(name, mark) != mark:
+            raise HostError("NOT_OURS", "The image is somebody else's.", permanent=True)
+        self.place.published.pop(name, None)
+
 
 class MemorySource:
     def __init__(self, place: Place, disk: Disk) -> None:

@@ -98,14 +98,23 @@ def test_a_manifest_that_is_lost_ends_the_run_in_words(tmp_path: Path) -> None:
     assert drive(job, World(source=source_with(made), **hosts)).code("t0") == "MANIFEST_LOST"
 
 
-def test_a_disk_that_is_published_is_not_removed_when_the_next_one_fails(tmp_path: Path) -> None:
+def test_of_several_disks_all_are_published_or_none(tmp_path: Path) -> None:
     hosts = {"t0": Place(troubles=[Trouble("commit", 2, "refuse")])}
     outcome = drive(
         make_job(tmp_path, ["t0"], ["disk0", "disk1"]), World(source=source_with(whole(1), whole(2)), **hosts)
     )
     assert outcome.code("t0") == "REFUSED"
-    assert len(hosts["t0"].published) == hosts["t0"].calls["abort"] == 1
-    assert hosts["t0"].staged == {}
+    assert hosts["t0"].calls["remove"] == hosts["t0"].calls["abort"] == 1
+    assert hosts["t0"].published == hosts["t0"].staged == {}
+
+
+def test_a_disk_that_is_published_waits_there_for_one_that_is_tried_again(tmp_path: Path) -> None:
+    hosts = {"t0": Place(troubles=[Trouble("commit", 2, "error")])}
+    outcome = drive(
+        make_job(tmp_path, ["t0"], ["disk0", "disk1"]), World(source=source_with(whole(1), whole(2)), **hosts)
+    )
+    assert outcome.code("t0") == "UNREACHABLE"
+    assert len(hosts["t0"].published) == len(hosts["t0"].staged) == 1
 
 
 def test_bytes_that_rot_on_the_way_are_found_before_publishing(tmp_path: Path) -> None:

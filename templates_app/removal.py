@@ -125,7 +125,7 @@ def _clean_up(target: DistributionTarget) -> None:
     try:
         for image in _survey(target).staged:
             if _is_of(target, image):
-                _delete(target, image)
+                _discard(target, image)
     except Stopped:
         log.info("%s: the claim was lost, stopped", target)
     except DriverError as fault:
@@ -173,6 +173,11 @@ def _delete(target: DistributionTarget, image: Image, *, force: bool = False) ->
         mark=image.mark,
         force=force,
     )
+
+
+def _discard(target: DistributionTarget, image: Image) -> None:
+    """Delete what is staged there; an image that was published under the same name stays."""
+    ask(target, target.provider, "discard", timeout=REMOVE_SECONDS, name=image.name, mark=image.mark)
 
 
 def _drop(target: DistributionTarget) -> None:

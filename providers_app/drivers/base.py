@@ -367,6 +367,13 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def discard(self, name: str, mark: Mark) -> None:
+        """Delete everything staged for ``name``; an image that is published already stays. Idempotent.
+
+        Touches only what carries our mark. IN_USE while another process holds it.
+        """
+
+    @abstractmethod
     def clone(self, spec: CloneSpec) -> VM:
         """Make a guest, or return it when it is there already with an equal mark.
 

@@ -15,6 +15,7 @@ VERBS = (
     "register",
     "survey",
     "remove",
+    "discard",
     "clone",
     "recreate",
     "delete_guest",

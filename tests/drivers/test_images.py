@@ -319,6 +319,25 @@ def test_a_removal_takes_what_was_staged_too(bench: Bench, host: Driver, image: 
     assert (host.survey().staged, bench.litter()) == ((), [])
 
 
+def test_a_discard_takes_what_was_staged_and_no_image(bench: Bench, host: Driver, image: Image) -> None:
+    second = replace(IMAGE, version=2)
+    for name, mark in ((NAME, IMAGE), (UNRESOLVED, OTHERS), ("win11-v2-ba9876543210.raw", second)):
+        host.stage(name, SIZE, mark).close()
+    for _ in range(2):
+        host.discard(NAME, IMAGE)
+        survey = host.survey()
+        assert survey.images == (image,)
+        assert {staged.mark for staged in survey.staged} == {OTHERS, second}
+
+
+def test_a_discard_leaves_alone_what_another_process_holds(bench: Bench, host: Driver) -> None:
+    held = bench.connected().stage(NAME, SIZE, IMAGE)
+    with pytest.raises(Refused) as refused:
+        host.discard(NAME, IMAGE)
+    assert refused.value.code == "IN_USE"
+    assert held.commit(NAME, IMAGE).mark == IMAGE
+
+
 def test_a_removal_takes_nothing_else(bench: Bench, host: Driver, image: Image) -> None:
     ref = bench.add_vm("win", known_bytes(2))
     other = publish(host, known_bytes(3), "win11-v2-ba9876543210.raw", replace(IMAGE, version=2))

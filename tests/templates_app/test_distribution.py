@@ -16,7 +16,7 @@ from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.states import Phase, TemplatePhase
 from templates_app.status import template_status
-from tests.templates_app.conftest import BY, Hosts, target_on, words
+from tests.templates_app.conftest import BY, SIZE, Hosts, target_on, words
 
 OK = ("Ready", "OK")
 Drain = Callable[[], None]
@@ -225,6 +225,22 @@ def test_a_cancelled_copy_is_not_called_so_before_what_was_copied_is_gone(
     drain()
     target.refresh_from_db()
     assert (target.phase, target.error_code, hosts.hidden(three[1])) == (Phase.FAILED, "CANCELLED", [])
+
+
+def test_a_cancelled_copy_leaves_the_images_that_are_there_already(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    """What an attempt for version 1 left behind is called like the image that another one published."""
+    target = target_on(template, three[1])
+    [image] = target.images.all()
+    before = hosts.images(three[1])
+    with open_driver("directory", three[1].address().settings) as host:
+        host.stage(image.name, SIZE, template.mark(version=1, digest=image.digest)).close()
+    assert target.advance(Phase.WAITING, cancel=True)
+    drain()
+    target.refresh_from_db()
+    assert (target.error_code, hosts.images(three[1])) == ("CANCELLED", before)
+    assert not [name for name in hosts.hidden(three[1]) if ".part" in name]
 
 
 def test_cancelling_a_first_distribution_leaves_a_target_to_retry(

@@ -84,6 +84,9 @@ class Directory(Driver):
     def remove(self, name: str, mark: Mark, *, force: bool = False) -> None:
         images.remove(self.host, name, mark, force=force)
 
+    def discard(self, name: str, mark: Mark) -> None:
+        images.discard(self.host, name, mark)
+
     def clone(self, spec: CloneSpec) -> VM:
         self._check(spec)
         return machines.make(machines.guests(self.host), spec)

@@ -105,9 +105,14 @@ def remove(host: Host, name: str, mark: Mark, *, force: bool) -> None:
         if files.PLACEHOLDER not in name:
             _remove_published(host, name, mark, force)
             _drop_intent(host, name, mark)
-        _remove_staged(host, name, mark)
-        _sweep(host, mark)
-        host.images.sync()
+        _discard(host, name, mark)
+
+
+def discard(host: Host, name: str, mark: Mark) -> None:
+    """Delete all that is staged for an image, as far as it is ours."""
+    files.check_image_name(name)
+    with errors(f"the image {name}", host.path), host.lock():
+        _discard(host, name, mark)
 
 
 def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
@@ -132,7 +137,7 @@ def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
     host.images.unlink(name)
 
 
-def _remove_staged(host: Host, name: str, mark: Mark) -> None:
+def _discard(host: Host, name: str, mark: Mark) -> None:
     for part in _parts_for(host, name):
         note = notes.read(host.images, part.note)
         if note is None or not mark.owns(note.mark):
@@ -144,6 +149,8 @@ def _remove_staged(host: Host, name: str, mark: Mark) -> None:
                 action="Wait until it has ended, then retry.",
             )
         _drop(host, part, fd)
+    _sweep(host, mark)
+    host.images.sync()
 
 
 def _published(host: Host, name: str, mark: Mark) -> Image | None:

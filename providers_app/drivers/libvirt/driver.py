@@ -91,6 +91,9 @@ class Libvirt(Driver):
     def remove(self, name: str, mark: Mark, *, force: bool = False) -> None:
         images.remove(self.host, name, mark, force=force)
 
+    def discard(self, name: str, mark: Mark) -> None:
+        images.discard(self.host, name, mark)
+
     def clone(self, spec: CloneSpec) -> VM:
         return machines.make(self.host, spec)
 

@@ -9,6 +9,7 @@ all the rest is there and proven: before that, no other tool finds a disk in ``V
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from providers_app.drivers import files
 from providers_app.drivers.base import DriverError, Mark, Missing, Refused
@@ -22,19 +23,29 @@ from .storage import Pool, Volume
 
 def remove(host: Host, name: str, mark: Mark, *, force: bool) -> None:
     """Delete an image, its note and all that is staged for it, as far as it is ours."""
+    with _looked_at(host, name):
+        if files.PLACEHOLDER not in name:
+            _remove_published(host, name, mark, force)
+            drop_stale(host, name, mark)
+        _discard(host, name, mark)
+
+
+def discard(host: Host, name: str, mark: Mark) -> None:
+    """Delete all that is staged for an image, as far as it is ours."""
+    with _looked_at(host, name):
+        _discard(host, name, mark)
+
+
+@contextmanager
+def _looked_at(host: Host, name: str) -> Iterator[None]:
+    """Hold the host's lock over a pool that was just looked at."""
     files.check_image_name(name)
     host.pool.refresh(storage.PATIENCE_SECONDS)
     with host.lock():
         host.check_present()
         if not host.pool.refresh():
             raise busy(host, name)
-        if files.PLACEHOLDER not in name:
-            _remove_published(host, name, mark, force)
-            drop_stale(host, name, mark)
-        for note in list(parts(host.pool)):
-            if files.resolves(note.name, name) and mark.owns(note.mark):
-                _drop_part(host, note, name)
-        sweep(host, mark)
+        yield
 
 
 def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
@@ -73,6 +84,13 @@ def users(host: Host, path: str) -> list[str]:
     if path in names:
         standing.add(names[path])
     return sorted(files.shown(name) for name in standing)
+
+
+def _discard(host: Host, name: str, mark: Mark) -> None:
+    for note in list(parts(host.pool)):
+        if files.resolves(note.name, name) and mark.owns(note.mark):
+            _drop_part(host, note, name)
+    sweep(host, mark)
 
 
 def _drop_part(host: Host, note: Note, name: str) -> None:

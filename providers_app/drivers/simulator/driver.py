@@ -103,6 +103,12 @@ class Simulator(Driver):
         with self._errors(f"the image {name}"):
             images.remove(self.store, name, mark, force=force)
 
+    def discard(self, name: str, mark: Mark) -> None:
+        self._meet("discard")
+        files.check_image_name(name)
+        with self._errors(f"the image {name}"):
+            images.discard(self.store, name, mark)
+
     def clone(self, spec: CloneSpec) -> VM:
         return self._make("clone", machines.GUESTS, spec)
 

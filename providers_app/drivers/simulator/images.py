@@ -48,10 +48,13 @@ def remove(store: Store, name: str, mark: Mark, *, force: bool) -> None:
         if (held := _named(index.images, name)) is not None:
             _check_removable(store, index, held, mark, force)
             drop(store, index, held)
-        for staged in index.staged:
-            if files.resolves(staged.name, name) and mark.owns(staged.mark):
-                _let_go(store, staged)
-                drop(store, index, staged)
+        _discard(store, index, name, mark)
+
+
+def discard(store: Store, name: str, mark: Mark) -> None:
+    """Delete all that is staged for an image, as far as it is ours."""
+    with store.change() as index:
+        _discard(store, index, name, mark)
 
 
 def drop(store: Store, index: Index, held: Held) -> None:
@@ -76,6 +79,13 @@ def _check_removable(store: Store, index: Index, held: Held, mark: Mark, force: 
             code="IN_USE",
             action="Delete or recreate these VMs first.",
         )
+
+
+def _discard(store: Store, index: Index, name: str, mark: Mark) -> None:
+    for staged in index.staged:
+        if files.resolves(staged.name, name) and mark.owns(staged.mark):
+            _let_go(store, staged)
+            drop(store, index, staged)
 
 
 def _let_go(store: Store, staged: Held) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from providers_app.hostcalls import HostAddress
 from providers_app.models import Inventory, Provider
 from templates_app.models import DiskVersion, DistributionTarget, PublishedImage, Template, TemplateVersion
 from templates_app.models.template import filled, image_name
+from templates_app.states import Phase, TemplatePhase
 from templates_app.transfer.job import Address, Base, Job, LaneDisk, LaneJob, SourceDisk, SourceJob
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ def sealing_lane(template: Template, number: int, disks: Sequence[Disk], formats
         LaneDisk(
             name=image_name(template.name, number, place, len(formats), suffix),
             mark=asdict(template.mark(version=number, disk=place)),
-            journal=str(folder("journals") / f"template-{template.pk}-v{number}-{place}.journal"),
+            journal=_journal(f"template-{template.pk}", number, place),
             base=Base(disk.ref),
         )
         for place, (disk, suffix) in enumerate(zip(disks, formats, strict=True))
@@ -142,7 +144,7 @@ def target_lane(target: DistributionTarget, there: Mapping[int, Held], begin: Ba
         LaneDisk(
             name=there[number].name if number in there else name,
             mark=asdict(target.template.mark(version=version.number, disk=number, digest=disk.digest)),
-            journal=str(folder("journals") / f"target-{target.pk}-v{version.number}-{number}.journal"),
+            journal=_journal(f"target-{target.pk}", version.number, number),
             have=there[number].ref if number in there else None,
             base=bases.get(number),
         )
@@ -183,9 +185,30 @@ def sweep_manifests() -> None:
         for disks in TemplateVersion.objects.values_list("disks", flat=True)
         for disk in disks
     }
-    for path in folder("manifests").iterdir():
-        if path.name not in used and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
-            path.unlink(missing_ok=True)
+    _sweep("manifests", lambda name: name in used)
+
+
+def sweep_journals() -> None:
+    """Delete the journals of versions that their targets or templates are not about to get any more."""
+    unfinished = DistributionTarget.objects.exclude(phase=Phase.INSTALLED)
+    wanted = unfinished.values_list("pk", "wanted_version__number")
+    sealing = Template.objects.exclude(phase__in=[TemplatePhase.READY, TemplatePhase.DELETING])
+    used = (
+        *(f"target-{pk}-v{number}-" for pk, number in wanted),
+        *(f"template-{pk}-" for pk in sealing.values_list("pk", flat=True)),
+    )
+    _sweep("journals", lambda name: name.startswith(used))
+
+
+def _sweep(kind: str, used: Callable[[str], bool]) -> None:
+    for path in folder(kind).iterdir():
+        with suppress(FileNotFoundError):  # another process sweeps too
+            if not used(path.name) and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                path.unlink()
+
+
+def _journal(owner: str, version: int, disk: int) -> str:
+    return str(folder("journals") / f"{owner}-v{version}-{disk}.journal")
 
 
 def folder(name: str) -> Path:

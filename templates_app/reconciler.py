@@ -15,7 +15,18 @@ from django_q.models import OrmQ
 
 from providers_app.models import Inventory
 from rasweb.refusals import Refusal
-from templates_app import copying, guests, lanes, maintenance, queue, recreation, removal, scrub, workingcopy
+from templates_app import (
+    copying,
+    guests,
+    lanes,
+    leftovers,
+    maintenance,
+    queue,
+    recreation,
+    removal,
+    scrub,
+    workingcopy,
+)
 from templates_app.leases import Reaper
 from templates_app.models import DistributionTarget, Template
 from templates_app.models.template import BUSY
@@ -36,6 +47,7 @@ class Reconciler:
         self._reaper = Reaper()
         self._asked: dict[tuple[str, int], float] = {}
         self._observed: dict[int, object] = {}
+        self._littered: set[int] = set()
         self._swept = time.monotonic()
 
     def run(self) -> None:
@@ -64,16 +76,19 @@ class Reconciler:
         room = 4 * settings.WORKERS - OrmQ.objects.count()
         self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
         work = (maintenance, workingcopy, recreation, removal, guests, copying, scrub)
-        for key in chain.from_iterable(kind.due() for kind in work):
+        due = chain.from_iterable(kind.due() for kind in work)
+        for key in chain(due, [("discard", pk) for pk in self._littered]):
             if key not in self._asked and room > 0:
                 self._asked[key] = now
                 room -= 1
                 queue.send(*key)
+        self._littered = {pk for pk in self._littered if ("discard", pk) not in self._asked}
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             lanes.sweep_manifests()
+            lanes.sweep_journals()
 
     def _observe(self) -> None:
         """Compare what each good check read with what should be there."""
@@ -83,6 +98,8 @@ class Reconciler:
                 guests.observe(inventory.provider, inventory)
                 _observe_images(inventory)
                 workingcopy.observe(inventory)
+                if leftovers.unwanted(inventory):
+                    self._littered.add(pk)
                 self._observed[pk] = read_at
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from templates_app import copying, guests, maintenance, recreation, removal, sealing, workingcopy
+from templates_app import copying, guests, leftovers, maintenance, recreation, removal, sealing, workingcopy
 from templates_app import scrub as scrubbing
 from templates_app.reconciler import Reconciler
 
@@ -23,6 +23,10 @@ def remove(target_id: int) -> None:
 
 def retire(target_id: int) -> None:
     removal.retire(target_id)
+
+
+def discard(provider_id: int) -> None:
+    leftovers.discard(provider_id)
 
 
 def scrub(target_id: int) -> None:

@@ -15,8 +15,8 @@ from providers_app.models import Inventory, Provider
 from templates_app import guests, lanes
 from templates_app.models import GuestVM, Template
 from templates_app.reconciler import Reconciler
-from templates_app.states import GuestPhase, TemplatePhase
-from tests.templates_app.conftest import BY, Hosts
+from templates_app.states import GuestPhase, Phase, TemplatePhase
+from tests.templates_app.conftest import BY, Hosts, target_on
 
 Drain = Callable[[], None]
 
@@ -31,6 +31,30 @@ def test_manifests_that_no_version_names_are_deleted_after_a_day(template: Templ
             os.utime(folder / name, (old, old))
     lanes.sweep_manifests()
     assert {path.name for path in folder.iterdir()} == {used, "young"}
+
+
+def test_journals_that_no_unfinished_work_names_are_deleted_after_a_day(
+    template: Template, three: list[Provider]
+) -> None:
+    folder = lanes.folder("journals")
+    installed, waiting = target_on(template, three[1]), target_on(template, three[2])
+    assert waiting.advance(Phase.WAITING)
+    sealing = Template.objects.create(name="other", source_provider=three[0], source_vm="other")
+    used = {f"target-{waiting.pk}-v1-0.journal", f"template-{sealing.pk}-v1-0.journal"}
+    unused = {
+        f"target-{waiting.pk}-v2-0.journal",
+        f"target-{waiting.pk}-v11-0.journal",
+        f"target-{waiting.pk}1-v1-0.journal",
+        f"target-{installed.pk}-v1-0.journal.part",
+        f"template-{template.pk}-v1-0.journal",
+    }
+    old = time.time() - 2 * lanes.UNUSED_SECONDS
+    for name in (*used, *unused):
+        (folder / name).touch()
+        os.utime(folder / name, (old, old))
+    (folder / "target-0-v1-0.journal").touch()
+    lanes.sweep_journals()
+    assert {path.name for path in folder.iterdir()} == {*used, "target-0-v1-0.journal"}
 
 
 def test_a_failed_creation_is_removed_after_its_time_for_inspection(

@@ -43,22 +43,29 @@ class Facts:
 
 
 class Volume:
-    """One volume. ``raw`` is libvirt's own object. Hold ``opening`` to begin a stream: while a host begins one it
-    refuses to begin another that writes."""
+    """One volume. ``raw`` is libvirt's own object; ``name`` is empty where the file's name is not UTF-8.
+
+    Hold ``opening`` to begin a stream: while a host begins one it refuses to begin another that writes.
+    """
 
     def __init__(self, raw: Any, where: str) -> None:
         self.raw = raw
         self.opening = threading.Lock()
-        self.name = str(raw.name())
+        self.name = _text(raw.name)
         self._where = where
 
     def errors(self) -> AbstractContextManager[None]:
         return errors(f"the volume {files.shown(self.name)}", self._where)
 
     def facts(self) -> Facts:
-        """Ask the host, now. Missing when its file is gone."""
+        """Ask the host, now. Missing when its file is gone, or when it or what it stands on is not named in UTF-8."""
         with self.errors():
-            return _facts(xmltext.parse(str(self.raw.XMLDesc(0))))
+            text = _text(lambda: self.raw.XMLDesc(0))
+        if not text:
+            raise Missing(
+                f"The description of a volume of {self._where} is not UTF-8.", action="Rename its file."
+            )
+        return _facts(xmltext.parse(text))
 
     def path(self) -> str:
         with self.errors():
@@ -133,10 +140,11 @@ class Pool:
                 raise
 
     def volumes(self) -> Mapping[str, Volume]:
-        """Return all volumes by name, as of the last refresh."""
+        """Return all volumes by name, as of the last refresh; those whose names are no text left out."""
         with self._errors():
             found = [Volume(raw, self._where) for raw in self._raw.listAllVolumes(0)]
-        return {volume.name: volume for volume in sorted(found, key=lambda volume: volume.name)}
+        named = filter(lambda volume: volume.name, found)
+        return {volume.name: volume for volume in sorted(named, key=lambda volume: volume.name)}
 
     def create(
         self, name: str, size: int, form: str = "raw", backing: tuple[str, str] | None = None
@@ -205,6 +213,14 @@ def gone(name: str, where: str) -> Unreachable:
         "its folder was moved away or is not mounted.",
         action="Mount it or put it back. If the pool is really new and empty, add the host again.",
     )
+
+
+def _text(ask: Callable[[], object]) -> str:
+    """Ask the library for a text; empty for one that is not UTF-8, as the name of a file may be."""
+    try:
+        return str(ask())
+    except UnicodeDecodeError:
+        return ""
 
 
 def _facts(known: Element) -> Facts:

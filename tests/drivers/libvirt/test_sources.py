@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import closing
 from dataclasses import replace
@@ -100,6 +101,24 @@ def test_what_a_guest_wrote_into_a_raw_disk_does_not_make_it_an_image(bench: Lib
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", bench.path(disk.ref), "8M"], check=True)
     with pytest.raises(Refused, match="begins like a qcow2"):
         host.open_source(disk.ref)
+
+
+def test_files_whose_names_are_not_text_hold_nothing_up(bench: LibvirtBench) -> None:
+    odd = os.fsencode(bench.folder) + b"/B\xfcro.iso"
+    with open(odd, "wb") as file:
+        file.write(b"somebody else's")
+    overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", odd, bench.path("theirs.qcow2")]
+    subprocess.run(overlay, check=True)
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    spec = CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1), GUEST)
+    host.clone(spec)
+    host.recreate(spec)
+    host.delete_guest("desk", GUEST)
+    assert [each.name for each in host.survey().images] == [NAME]
+    host.remove(NAME, IMAGE)
+    left = {b".rasweb-host.json", b"B\xfcro.iso", b"theirs.qcow2"}
+    assert set(os.listdir(os.fsencode(bench.folder))) == left
 
 
 def test_a_network_whose_bridge_is_gone_is_not_there(bench: LibvirtBench) -> None:

@@ -92,9 +92,20 @@ class Host:
             if found and found != self.id:
                 raise self._shared()
             if not found:
-                if (left := self.pool.volume(notes.MARKER)) is not None:
-                    left.delete()
+                self._clear_marker()
                 notes.write(self.pool, notes.MARKER, json.dumps({"format": notes.FORMAT, "host": self.id}))
+
+    def _clear_marker(self) -> None:
+        """Delete a marker that was never filled; PATH_CONFLICT for anything else of that name."""
+        left = self.pool.volume(notes.MARKER)
+        if left is not None and not notes.unfinished(self.pool, left):
+            raise Refused(
+                f"In the storage pool {self.pool.name} of {self.where} the file {notes.MARKER} can not be read.",
+                code="PATH_CONFLICT",
+                action="Look at it; move it away by hand if it is not needed.",
+            )
+        if left is not None:
+            left.delete()
 
     def _marked(self) -> str:
         """Return the host that the pool's marker names; empty where there is none."""

@@ -137,9 +137,12 @@ def check_free(host: Host, name: str, mark: Mark) -> Note | None:
 
     PATH_CONFLICT for anything else of that name, CONTENT_CHANGED for what is not as it was published.
     """
-    note = published_as(host.pool, name)
+    beside = host.pool.volume(notes.of_image(name))
+    note = notes.read(host.pool, beside) if beside else None
     volume = host.pool.volume(note.volume) if note else None
     if note is None or volume is None:
+        if beside is not None and note is None and not notes.unfinished(host.pool, beside):
+            raise conflict(host, beside.name)
         if host.pool.volume(name) is not None:
             raise conflict(host, name)
         return None
@@ -154,15 +157,22 @@ def check_free(host: Host, name: str, mark: Mark) -> Note | None:
 
 
 def sweep(host: Host, mark: Mark) -> None:
-    """Remove our notes and heads of volumes that are gone or published. Under the lock none is in the making."""
+    """Remove our notes of volumes that are gone or published, and what lies beside those.
+
+    Only a note tells that it is ours. One that was never filled names nothing: its volume was not begun. Under the lock
+    none is in the making.
+    """
     volumes = host.pool.volumes()
     out = {note.volume for note in published(host.pool)}
-    for name, volume in [*notes.parts(volumes), *notes.heads(volumes), *notes.masks(volumes)]:
+    for name, volume in notes.parts(volumes):
         if name in volumes and name not in out:
             continue
-        note = notes.read(host.pool, volume) if volume.name.endswith(".json") else None
-        if note is None or note.mark.installation == mark.installation:
-            volume.delete()
+        note = notes.read(host.pool, volume)
+        if note is None:
+            if notes.unfinished(host.pool, volume):
+                volume.delete()
+        elif note.volume == name and note.mark.installation == mark.installation:
+            forget(host.pool, name)
 
 
 def drop_stale(host: Host, name: str, mark: Mark) -> bool:
@@ -171,12 +181,13 @@ def drop_stale(host: Host, name: str, mark: Mark) -> bool:
     if volume is None:
         return True
     note = notes.read(host.pool, volume)
-    if note is not None and not mark.owns(note.mark):
-        return False
-    if note is None or host.pool.volume(note.volume) is None:
+    if note is None:
+        stale = notes.unfinished(host.pool, volume)
+    else:
+        stale = mark.owns(note.mark) and host.pool.volume(note.volume) is None
+    if stale:
         volume.delete()
-        return True
-    return False
+    return stale
 
 
 def drop(pool: Pool, note: Note) -> bool:

@@ -1,6 +1,7 @@
 """The notes that say whose something in a pool is: small volumes beside it, whose names begin with a dot.
 
-A note is written whole or counts as unfinished: its volume is made first, filled then, and an unfilled one is no JSON.
+A note is written whole or is unfinished: its volume is made first and filled then, so an unfinished one is empty or
+all zeros. Anything else that is no note of ours belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from .storage import Pool, Volume
 FORMAT = 1
 MARKER = ".rasweb-host.json"
 _PART = re.compile(r"\.(?P<volume>.+)\.part\.json")
-_HEAD = re.compile(r"\.(?P<volume>.+)\.head")
 _MASK = re.compile(r"\.(?P<volume>.+)\.mask")
 _IMAGE = re.compile(r"\.(?P<name>.+)\.rasweb\.json")
 _ORDER = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{16})\.vm\.json")
@@ -64,6 +64,13 @@ def read(pool: Pool, volume: Volume) -> Note | None:
     with suppress(Missing):
         return decode(text_of(pool, volume))
     return None
+
+
+def unfinished(pool: Pool, volume: Volume) -> bool:
+    """Tell whether a note was never filled."""
+    with suppress(Missing):
+        return volume.facts().size <= files.SMALL and not text_of(pool, volume).strip("\0")
+    return True
 
 
 def text_of(pool: Pool, volume: Volume) -> str:
@@ -118,14 +125,6 @@ def published(volumes: Mapping[str, Volume]) -> Iterator[tuple[str, Volume]]:
 def parts(volumes: Mapping[str, Volume]) -> Iterator[tuple[str, Volume]]:
     """Yield (name of the volume, its note) of all that is being filled."""
     yield from _matching(_PART, volumes)
-
-
-def heads(volumes: Mapping[str, Volume]) -> Iterator[tuple[str, Volume]]:
-    yield from _matching(_HEAD, volumes)
-
-
-def masks(volumes: Mapping[str, Volume]) -> Iterator[tuple[str, Volume]]:
-    yield from _matching(_MASK, volumes)
 
 
 def orders(volumes: Mapping[str, Volume]) -> Iterator[tuple[str, Volume]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+
 import pytest
 
-from providers_app.drivers import CloneSpec, Definition, DriverError, Missing
+from providers_app.drivers import CloneSpec, Definition, DriverError, Missing, Refused, files
+from providers_app.drivers.libvirt.notes import Note
 from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
 from tests.drivers.copying import aligned, fill, publish, read_all
 from tests.lab.bench import LibvirtBench
@@ -44,6 +48,67 @@ def test_a_note_that_was_never_filled_publishes_nothing(bench: LibvirtBench) -> 
     assert host.survey().images == ()
     assert publish(host, known_bytes(), NAME, IMAGE).mark == IMAGE
     assert bench.litter() == []
+
+
+@pytest.mark.parametrize("content", [b"", bytes(300)], ids=["empty", "zeros"])
+def test_what_was_never_filled_is_cleared_away(bench: LibvirtBench, content: bytes) -> None:
+    bench.path(".rasweb-host.json").write_bytes(content)
+    bench.driver(host_id="").register()
+    host = bench.connected()
+    bench.path(f".{NAME}.rasweb.json").write_bytes(content)
+    bench.path(".x.part.json").write_bytes(content)
+    publish(host, known_bytes(), NAME, IMAGE)
+    assert bench.litter() == []
+
+
+FOREIGN = (".photo.mask", ".x.head", ".x.part.json", ".y.part.json")
+
+
+def test_files_of_others_that_are_named_like_ours_stay(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    for name in FOREIGN:
+        bench.add_foreign_image(name)
+    theirs = Note(replace(IMAGE, installation="there"), "x", "x")
+    bench.path(".x.part.json").write_text(theirs.encode())
+    before = {name: bench.path(name).read_bytes() for name in FOREIGN}
+    publish(host, known_bytes(), NAME, IMAGE)
+    host.remove(NAME, IMAGE)
+    assert {name: bench.path(name).read_bytes() for name in FOREIGN} == before
+
+
+def test_what_a_note_of_ours_names_goes_with_it(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    host.stage(NAME, LARGE, IMAGE).close()
+    (staged,) = host.survey().staged
+    for beside in ("head", "mask"):
+        bench.path(f".{staged.ref}.{beside}").write_bytes(b"x")
+    bench.path(staged.ref).unlink()
+    host.remove(NAME, IMAGE)
+    assert bench.litter() == []
+
+
+def test_a_file_in_the_place_of_a_note_is_a_conflict_and_stays(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    beside = f".{NAME}.rasweb.json"
+    bench.add_foreign_image(beside)
+    with pytest.raises(Refused) as refused:
+        host.stage(NAME, LARGE, IMAGE)
+    assert refused.value.code == "PATH_CONFLICT"
+    staged = f"win11-v1-{files.PLACEHOLDER}.raw"
+    with closing(host.stage(staged, LARGE, IMAGE)) as sink, pytest.raises(Refused) as refused:
+        sink.commit(NAME, IMAGE)
+    assert refused.value.code == "PATH_CONFLICT"
+    assert beside in refused.value.text
+    assert bench.path(beside).read_bytes() == b"somebody else's"
+
+
+def test_a_file_in_the_place_of_the_marker_is_a_conflict_and_stays(bench: LibvirtBench) -> None:
+    marker = ".rasweb-host.json"
+    bench.add_foreign_image(marker)
+    with pytest.raises(Refused) as refused:
+        bench.driver(host_id="").register()
+    assert refused.value.code == "PATH_CONFLICT"
+    assert bench.path(marker).read_bytes() == b"somebody else's"
 
 
 def test_what_was_cleared_after_a_resume_reads_as_zeros(bench: LibvirtBench) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
-from providers_app.drivers.base import VM, Disk, Missing, Refused
+from providers_app.drivers.base import VM, Disk, DriverError, Missing, Refused
 
 from . import definition, notes, xmltext
 from . import errors as faults
@@ -26,12 +26,16 @@ _MAC = "devices/interface/mac"
 
 @dataclass(frozen=True)
 class Domain:
-    """One VM: libvirt's object, its permanent definition, and our note in it, if any."""
+    """One VM: libvirt's object, its permanent definition, and our note in it, if any.
+
+    ``problem`` is set where the definition can not be read; ``root`` then only says what the VM is called.
+    """
 
     raw: Any
     root: Element
     note: Note | None
     running: bool
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -76,10 +80,30 @@ def find(host: Host, name: str) -> Domain | None:
 
 def _read(host: Host, raw: Any) -> Domain:
     with host.errors("a VM"):
-        root = xmltext.parse(str(raw.XMLDesc(_INACTIVE)))
+        described = str(raw.XMLDesc(_INACTIVE))
         running = bool(raw.isActive())
+    try:
+        root = xmltext.parse(described)
+    except DriverError:  # libvirt takes metadata that is not well formed
+        return Domain(raw, _named(raw), None, running, "Its definition can not be read.")
     text = root.findtext(f"metadata/{{{definition.NAMESPACE}}}vm")
     return Domain(raw, root, notes.decode(text) if text else None, running)
+
+
+def _named(raw: Any) -> Element:
+    root = Element("domain")
+    xmltext.add(root, "name", str(raw.name()))
+    xmltext.add(root, "uuid", str(raw.UUIDString()))
+    return root
+
+
+def described(host: Host, found: Iterable[Domain], volumes: Mapping[str, Facts]) -> Iterator[VM]:
+    """Describe VMs, those that vanish meanwhile left out."""
+    for domain in found:
+        try:
+            yield describe(host, domain, volumes)
+        except Missing:
+            continue
 
 
 def describe(host: Host, domain: Domain, volumes: Mapping[str, Facts]) -> VM:
@@ -110,7 +134,10 @@ def describe(host: Host, domain: Domain, volumes: Mapping[str, Facts]) -> VM:
         network=files.shown(definition.network_of(domain.root)),
         power="on" if domain.running else "off",
         mark=note.mark if note else None,
-        problem=(definition.problem(domain.root) if note is None else "") or strange or _state(host, domain),
+        problem=domain.problem
+        or (definition.problem(domain.root) if note is None else "")
+        or strange
+        or _state(host, domain),
         hardware=definition.hardware_of(domain.root).encode(),
     )
 
@@ -145,11 +172,27 @@ def format_of(host: Host, path: str) -> str:
 def disks_in_use(host: Host) -> Iterator[tuple[str, list[str]]]:
     """Yield (name of the VM, paths of the files it uses), from permanent and running definitions."""
     for domain in every(host):
+        if domain.problem:
+            raise _unreadable(host, domain.name)
         used = set(definition.paths(domain.root))
         if domain.running:
-            with host.errors("a VM"):
-                used |= set(definition.paths(xmltext.parse(str(domain.raw.XMLDesc(0)))))
+            try:
+                with host.errors("a VM"):
+                    text = str(domain.raw.XMLDesc(0))
+            except Missing:
+                continue
+            except UnicodeDecodeError:
+                raise _unreadable(host, domain.name) from None
+            used |= set(definition.paths(xmltext.parse(text)))
         yield domain.name, sorted(used)
+
+
+def _unreadable(host: Host, name: str) -> DriverError:
+    return DriverError(
+        f"Nobody can tell what the VM {files.shown(name)} on the host {host.where} uses: "
+        "its definition can not be read.",
+        action="Look at it there (virsh dumpxml): its metadata has to be well formed, its files named in UTF-8.",
+    )
 
 
 def define(host: Host, plan: definition.Plan) -> None:

@@ -30,8 +30,8 @@ def survey(host: Host) -> Survey:
     return Survey(
         host.id,
         can=ABILITIES,
-        vms=tuple(domains.describe(host, each, facts) for each in found if not each.is_ours("guest")),
-        guests=tuple(domains.describe(host, each, facts) for each in found if each.is_ours("guest")),
+        vms=tuple(domains.described(host, (each for each in found if not each.is_ours("guest")), facts)),
+        guests=tuple(domains.described(host, (each for each in found if each.is_ours("guest")), facts)),
         images=tuple(_images(published, facts, _in_use(host, found, parts))),
         staged=tuple(_staged(parts, facts)),
         networks=None if host.network else networks.usable(host),

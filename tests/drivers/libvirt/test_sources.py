@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from xml.etree.ElementTree import Element
 
 import pytest
 
-from providers_app.drivers import CloneSpec, Definition, Refused
+from providers_app.drivers import CloneSpec, Definition, DriverError, Refused
+from providers_app.drivers.libvirt import domains, images
+from providers_app.drivers.libvirt.notes import Note
+from providers_app.drivers.libvirt.storage import Pool
 from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
 from tests.drivers.copying import publish, read_all
 from tests.lab.bench import LibvirtBench
@@ -101,6 +106,67 @@ def test_what_a_guest_wrote_into_a_raw_disk_does_not_make_it_an_image(bench: Lib
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", bench.path(disk.ref), "8M"], check=True)
     with pytest.raises(Refused, match="begins like a qcow2"):
         host.open_source(disk.ref)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ("<x:a xmlns:x='urn:x'><![CDATA[<!DOCTYPE]]></x:a>", ""),
+        ("<x:a xmlns:x='urn:x'><y:b/></x:a>", "can not be read"),
+    ],
+    ids=["looks like a document type", "not well formed"],
+)
+def test_what_others_keep_in_their_vms_hides_no_other_vm(
+    bench: LibvirtBench, metadata: str, why: str
+) -> None:
+    host = bench.connected()
+    publish(host, known_bytes(), NAME, IMAGE)
+    bench.add_vm("win", known_bytes())
+    bench.define("odd", "win-disk.raw", edits={"<memory": f"<metadata>{metadata}</metadata><memory"})
+    problems = {vm.name: vm.problem for vm in host.survey().vms}
+    assert problems["win"] == ""
+    assert why in problems["odd"]
+    assert bool(problems["odd"]) == bool(why)
+    with pytest.raises(DriverError, match="VM odd") if why else nullcontext():
+        host.remove(NAME, IMAGE)
+
+
+def test_a_vm_that_goes_during_a_survey_is_left_out(
+    bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = bench.connected()
+    bench.add_vm("win", known_bytes())
+    bench.define("gone", "win-disk.raw")
+    there = images.published
+
+    def and_meanwhile(pool: Pool) -> Iterator[Note]:
+        monkeypatch.undo()
+        bench.libvirt.lookupByName("gone").undefine()
+        return there(pool)
+
+    monkeypatch.setattr(images, "published", and_meanwhile)
+    assert [vm.name for vm in host.survey().vms] == ["win"]
+
+
+def test_a_vm_that_goes_while_an_image_is_removed_uses_nothing(
+    bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    bench.add_vm("gone", known_bytes())
+    bench.libvirt.lookupByName("gone").create()
+    there = domains.definition.paths
+
+    def and_meanwhile(root: Element) -> Iterator[str]:
+        monkeypatch.undo()
+        domain = bench.libvirt.lookupByName("gone")
+        domain.destroy()
+        domain.undefine()
+        return there(root)
+
+    monkeypatch.setattr(domains.definition, "paths", and_meanwhile)
+    host.remove(NAME, IMAGE)
+    assert not bench.path(image.ref).exists()
 
 
 def test_files_whose_names_are_not_text_hold_nothing_up(bench: LibvirtBench) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files, wire
@@ -21,6 +22,7 @@ _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
+_BIOS = ("bios.bin", "bios-256k.bin")
 _CARDS = ("virtio", "e1000", "e1000e", "rtl8139")
 _CPU_MODES = ("", "host-model", "host-passthrough", "maximum", "custom")
 _UNITS = {
@@ -38,7 +40,10 @@ _DISKS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Hardware:
-    """The virtual hardware a guest system was installed on, as far as it matters to it."""
+    """The virtual hardware a guest system was installed on, as far as it matters to it.
+
+    ``buses`` tells the bus of each disk where not all are on the same one.
+    """
 
     type: str = ""
     machine: str = "q35"
@@ -48,13 +53,17 @@ class Hardware:
     cpu_mode: str = ""
     cpu_model: str = ""
     clock: str = "utc"
+    buses: tuple[str, ...] = ()
+
+    def bus_of(self, disk: int) -> str:
+        return self.buses[disk] if disk < len(self.buses) else self.bus
 
     def checked(self) -> Hardware:
         known = (
             self.type in ("", "kvm", "qemu")
             and _MACHINE.fullmatch(self.machine)
             and self.arch in ("x86_64", "aarch64")
-            and self.bus in BUSES
+            and {self.bus, *self.buses} <= BUSES.keys()
             and self.card in _CARDS
             and self.cpu_mode in _CPU_MODES
             and (not self.cpu_model or _MODEL.fullmatch(self.cpu_model))
@@ -112,8 +121,23 @@ def paths(root: Element) -> Iterator[str]:
 
 
 def network_of(root: Element) -> str:
-    source = root.find("devices/interface/source")
-    return (source.get("network") or source.get("bridge") or "") if source is not None else ""
+    card = _card(root)
+    return _attached(card) if card is not None else ""
+
+
+def _card(root: Element) -> Element | None:
+    """Return the first network card that another VM can have too: one on a network or bridge."""
+    return next(filter(_attached, root.iterfind("devices/interface")), None)
+
+
+def _attached(card: Element) -> str:
+    source, sort = card.find("source"), card.get("type", "")
+    return source.get(sort, "") if source is not None and sort in ("network", "bridge") else ""
+
+
+def _model(card: Element | None) -> str:
+    model = card.find("model") if card is not None else None
+    return model.get("type", "") if model is not None else ""
 
 
 def memory_mib(root: Element) -> int:
@@ -125,15 +149,15 @@ def memory_mib(root: Element) -> int:
 def hardware_of(root: Element) -> Hardware:
     """Return what may travel of a VM's hardware; what we do not carry becomes the usual."""
     kind, cpu = root.find("os/type"), root.find("cpu")
-    card, clock = root.find("devices/interface/model"), root.find("clock")
-    first = next(drives(root), None)
+    clock, buses = root.find("clock"), tuple(drive.bus for drive in drives(root))
     mode = cpu.get("mode", "custom" if cpu.find("model") is not None else "") if cpu is not None else ""
-    found = {
+    found: dict[str, Any] = {
         "type": root.get("type", ""),
         "machine": kind.get("machine", "") if kind is not None else "",
         "arch": kind.get("arch", "") if kind is not None else "",
-        "bus": first.bus if first else "",
-        "card": card.get("type", "") if card is not None else "",
+        "bus": buses[0] if buses else "",
+        "buses": buses if len(set(buses)) > 1 else (),
+        "card": _model(_card(root)),
         "cpu_mode": mode,
         "cpu_model": (cpu.findtext("model") or "") if cpu is not None and mode == "custom" else "",
         "clock": clock.get("offset", "") if clock is not None else "",
@@ -141,7 +165,7 @@ def hardware_of(root: Element) -> Hardware:
     return _usable(found)
 
 
-def _usable(found: dict[str, str]) -> Hardware:
+def _usable(found: Mapping[str, Any]) -> Hardware:
     made = Hardware()
     for name, value in found.items():
         try:
@@ -158,20 +182,35 @@ def problem(root: Element) -> str:
 
 
 def _obstacles(root: Element) -> Iterator[tuple[bool, str]]:
-    loader = root.find("os/loader")
-    uefi = root.find("os[@firmware='efi']") is not None or (
-        loader is not None and loader.get("type") == "pflash"
-    )
     yield root.findtext("os/type") != "hvm", "It is no fully virtual machine."
-    yield (
-        uefi,
-        "It boots by UEFI, whose variables are kept outside of the storage pool and are not carried along.",
-    )
+    yield from _of_firmware(root)
     yield root.find("os/kernel") is not None, "It boots a kernel from a file of the host."
     yield root.find(f"{_QEMU}commandline") is not None, "It has a QEMU command line of its own."
-    yield root.find("devices/hostdev") is not None, "It uses a device of the host."
+    passed = (
+        root.find("devices/hostdev") is not None
+        or root.find("devices/interface[@type='hostdev']") is not None
+    )
+    yield passed, "It uses a device of the host."
     yield root.find("devices/filesystem") is not None, "It shares a folder of the host."
     yield root.find("devices/tpm") is not None, "It has a TPM, whose secrets are not carried along."
+    yield from _of_disks(root)
+    yield from _of_cards(root)
+
+
+def _of_firmware(root: Element) -> Iterator[tuple[bool, str]]:
+    loader = root.find("os/loader")
+    pflash = loader is not None and loader.get("type") == "pflash"
+    yield (
+        pflash or root.find("os[@firmware='efi']") is not None or root.find("os/nvram") is not None,
+        "It boots by UEFI, whose variables are kept outside of the storage pool and are not carried along.",
+    )
+    yield (
+        loader is not None and (loader.text or "").rpartition("/")[2] not in _BIOS,
+        "It boots by a firmware of its own, which is not carried along.",
+    )
+
+
+def _of_disks(root: Element) -> Iterator[tuple[bool, str]]:
     yield root.find("devices/disk//encryption") is not None, "A disk is encrypted."
     yield (
         any(disk.get("type") != "file" for disk in _disks(root)),
@@ -181,12 +220,31 @@ def _obstacles(root: Element) -> Iterator[tuple[bool, str]]:
         any(drive.format not in ("raw", "qcow2") for drive in drives(root)),
         "A disk is neither raw nor qcow2.",
     )
+    yield (
+        any(drive.bus not in BUSES for drive in drives(root)),
+        f"A disk is on none of the buses that are carried along: {', '.join(BUSES)}.",
+    )
     yield len(_disks(root)) > len(_DISKS), f"It has more than {len(_DISKS)} disks."
     yield next(drives(root), None) is None, "It has no disk."
 
 
+def _of_cards(root: Element) -> Iterator[tuple[bool, str]]:
+    cards = root.findall("devices/interface")
+    yield (
+        len(cards) > 1,
+        "It has several network cards, of which only one is carried along: remove the others.",
+    )
+    card = _card(root)
+    yield bool(cards) and card is None, "Its network card is attached to no network or bridge of the host."
+    yield (
+        _model(card) not in ("", *_CARDS),
+        f"Its network card is none of those that are carried along: {', '.join(_CARDS)}.",
+    )
+
+
 def _disks(root: Element) -> list[Element]:
-    return [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") == "disk"]
+    """Return the hard disks of a VM; a ``lun`` is one that its guest may speak SCSI with."""
+    return [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") in ("disk", "lun")]
 
 
 @dataclass(frozen=True)
@@ -243,11 +301,12 @@ def _add_cpu(root: Element, parts: Hardware, kind: str) -> None:
 
 
 def _add_devices(devices: Element, plan: Plan, parts: Hardware) -> None:
-    for (path, form), letter in zip(plan.disks, _DISKS[: len(plan.disks)], strict=True):
+    for number, (path, form) in enumerate(plan.disks):
+        bus = parts.bus_of(number)
         disk = xmltext.add(devices, "disk", type="file", device="disk")
         xmltext.add(disk, "driver", name="qemu", type=form)
         xmltext.add(disk, "source", file=path)
-        xmltext.add(disk, "target", dev=f"{BUSES[parts.bus]}{letter}", bus=parts.bus)
+        xmltext.add(disk, "target", dev=f"{BUSES[bus]}{_DISKS[number]}", bus=bus)
     if plan.definition.network:
         sort = "bridge" if plan.bridge else "network"
         card = xmltext.add(devices, "interface", type=sort)

@@ -145,7 +145,8 @@ def _lacking(way: Way, wanted: Definition, parts: Hardware, host: str) -> Iterat
     if wanted.vcpus > way.vcpus:
         text = f"{host} gives a VM {way.vcpus} CPUs at most, this one has {wanted.vcpus}."
         yield Misfit(text, "Choose another provider.")
-    for device in (f"disk {parts.bus}", "graphics vnc", "video vga"):
+    buses = sorted({parts.bus, *parts.buses})
+    for device in (*(f"disk {bus}" for bus in buses), "graphics vnc", "video vga"):
         if device not in way.devices:
             yield Misfit(
                 f"{host} offers no {_USED[device]}.", "Install all of QEMU there, or choose another provider."

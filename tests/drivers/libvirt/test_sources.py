@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 
 import pytest
 
 from providers_app.drivers import CloneSpec, Definition, DriverError, Refused
 from providers_app.drivers.libvirt import domains, images
+from providers_app.drivers.libvirt.definition import hardware
 from providers_app.drivers.libvirt.notes import Note
 from providers_app.drivers.libvirt.storage import Pool
 from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
@@ -30,23 +32,121 @@ ELSEWHERE = (
 CDROM = "<disk type='file' device='cdrom'><source file='/x.iso'/><target dev='sda' bus='sata'/></disk>"
 
 
-@pytest.mark.parametrize(
-    ("extra", "why"),
-    [
-        (HOST_DEVICE, "device of the host"),
-        (SHARE, "shares a folder"),
-        (BLOCK, "not a file"),
-        (ELSEWHERE, "not in the storage pool"),
-        (CDROM, ""),
-    ],
-    ids=["host device", "share", "block", "elsewhere", "cd"],
+LUN = "<disk type='block' device='lun'><source dev='/dev/sda'/><target dev='sda' bus='scsi'/></disk>"
+ENCRYPTED = (
+    "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/x.qcow2'><encryption "
+    "format='luks'><secret type='passphrase' uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'/></encryption></source>"
+    "<target dev='vdb' bus='virtio'/></disk>"
 )
-def test_a_vm_says_why_it_can_not_become_a_template(bench: LibvirtBench, extra: str, why: str) -> None:
+TPM = "<tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>"
+QEMU = "<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><arg value='-S'/></commandline>"
+USER = "<interface type='user'><model type='virtio'/></interface>"
+DIRECT = "<interface type='direct'><source dev='br0' mode='bridge'/><model type='virtio'/></interface>"
+CARD = "<interface type='network'><source network='lan'/><model type='e1000'/></interface>"
+
+
+def among_devices(text: str) -> dict[str, str]:
+    return {"</devices>": f"{text}</devices>"}
+
+
+def to_boot(text: str) -> dict[str, str]:
+    return {"</os>": f"{text}</os>"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "why"),
+    [
+        (among_devices(HOST_DEVICE), "device of the host"),
+        (among_devices(SHARE), "shares a folder"),
+        (among_devices(BLOCK), "not a file"),
+        (among_devices(LUN), "not a file"),
+        (among_devices(ELSEWHERE), "not in the storage pool"),
+        (among_devices(ENCRYPTED), "encrypted"),
+        (among_devices(CDROM), ""),
+        (among_devices(TPM), "TPM"),
+        ({"</domain>": f"{QEMU}</domain>"}, "command line"),
+        (to_boot("<kernel>/boot/vmlinuz</kernel>"), "kernel"),
+        ({"<os>": "<os firmware='efi'>"}, "UEFI"),
+        (to_boot("<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>"), "UEFI"),
+        (to_boot("<loader>/usr/share/ovmf/OVMF.fd</loader>"), "firmware of its own"),
+        (to_boot("<loader>/usr/share/seabios/bios-256k.bin</loader>"), ""),
+        ({"<os>": "<os firmware='bios'>"}, ""),
+        ({"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='usb'/>"}, "buses"),
+        ({CARD: USER}, "no network or bridge"),
+        ({CARD: DIRECT}, "no network or bridge"),
+        ({CARD: CARD.replace("e1000", "ne2k_pci")}, "none of those"),
+        ({CARD: ""}, ""),
+        (among_devices(USER), "several network cards"),
+    ],
+    ids=["host device", "share", "block", "lun", "elsewhere", "encrypted", "cd", "tpm", "command line", "kernel",
+         "uefi", "pflash", "rom", "seabios", "bios", "usb disk", "user", "direct", "old card", "no card",
+         "two cards"],
+)  # fmt: skip
+def test_a_vm_says_why_it_can_not_become_a_template(
+    bench: LibvirtBench, edits: dict[str, str], why: str
+) -> None:
     bench.add_vm("win", known_bytes())
-    bench.define("other", "win-disk.raw", extra=extra)
+    bench.define("other", "win-disk.raw", edits=edits)
     (vm,) = [vm for vm in bench.connected().survey().vms if vm.name == "other"]
     assert why in vm.problem
     assert bool(vm.problem) == bool(why)
+
+
+def test_a_vm_that_was_saved_is_no_source_until_it_was_shut_down(bench: LibvirtBench) -> None:
+    bench.add_vm("win", known_bytes())
+    domain = bench.libvirt.lookupByName("win")
+    domain.create()
+    domain.managedSave()
+    (vm,) = bench.connected().survey().vms
+    assert "not shut down but saved" in vm.problem
+    domain.managedSaveRemove()
+    (vm,) = bench.connected().survey().vms
+    assert vm.problem == ""
+
+
+def test_a_vm_with_snapshots_is_no_source_until_they_are_gone(bench: LibvirtBench) -> None:
+    bench.add_packed("win.qcow2", known_bytes())
+    bench.define("win", "win.qcow2", form="qcow2")
+    taken = bench.libvirt.lookupByName("win").snapshotCreateXML(
+        "<domainsnapshot><name>one</name></domainsnapshot>"
+    )
+    (vm,) = bench.connected().survey().vms
+    assert "has snapshots" in vm.problem
+    taken.delete()
+    (vm,) = bench.connected().survey().vms
+    assert vm.problem == ""
+
+
+@pytest.mark.parametrize("first", [USER, DIRECT], ids=["user", "direct"])
+def test_the_card_on_a_network_is_the_one_that_counts(bench: LibvirtBench, first: str) -> None:
+    bench.add_vm("win", known_bytes())
+    bench.define("other", "win-disk.raw", edits={CARD: first + CARD})
+    (vm,) = [vm for vm in bench.connected().survey().vms if vm.name == "other"]
+    assert (vm.network, hardware(vm.hardware).card) == ("lan", "e1000")
+
+
+def test_each_disk_of_a_guest_is_on_the_bus_it_was_on(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    bench.define(
+        "win",
+        "one.raw",
+        extra=BLOCK.replace("block", "file").replace(
+            "dev='/dev/sda'/><target dev='vdb' bus='virtio'",
+            f"file='{bench.inner}/two.raw'/><target dev='sda' bus='sata'",
+        ),
+    )
+    for file in ("one.raw", "two.raw"):
+        bench.path(file).write_bytes(bytes(4096))
+    (source,) = host.survey().vms
+    assert source.problem == ""
+    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in (0, 1)]
+    definition = Definition(64, 1, "lan", source.hardware)
+    host.clone(CloneSpec("desk", tuple(refs), ("raw", "raw"), True, definition, GUEST))
+    root = ET.fromstring(bench.definitions()["desk"])
+    buses = [(target.get("dev"), target.get("bus")) for target in root.iterfind("devices/disk/target")]
+    assert sorted(buses) == [("sdb", "sata"), ("vda", "virtio")]
+    (guest,) = host.survey().guests
+    assert guest.hardware == source.hardware
 
 
 def test_a_vm_with_more_disks_than_ours_can_have_is_no_source(bench: LibvirtBench) -> None:

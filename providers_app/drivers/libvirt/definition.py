@@ -24,6 +24,8 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
 _BIOS = ("bios.bin", "bios-256k.bin")
 _CARDS = ("virtio", "e1000", "e1000e", "rtl8139")
+_SCSI = ("virtio-scsi", "lsilogic")
+_SCSI_DISKS = 7  # on one controller: libvirt would make the next of its usual model
 _CPU_MODES = ("", "host-model", "host-passthrough", "maximum", "custom")
 _UNITS = {
     "b": 1,
@@ -42,7 +44,8 @@ _DISKS = "abcdefghijklmnopqrstuvwxyz"
 class Hardware:
     """The virtual hardware a guest system was installed on, as far as it matters to it.
 
-    ``buses`` tells the bus of each disk where not all are on the same one.
+    ``buses`` tells the bus of each disk where not all are on the same one, ``scsi`` the model of what serves those on
+    SCSI; a guest system finds no disk on another.
     """
 
     type: str = ""
@@ -54,6 +57,7 @@ class Hardware:
     cpu_model: str = ""
     clock: str = "utc"
     buses: tuple[str, ...] = ()
+    scsi: str = ""
 
     def bus_of(self, disk: int) -> str:
         return self.buses[disk] if disk < len(self.buses) else self.bus
@@ -64,6 +68,7 @@ class Hardware:
             and _MACHINE.fullmatch(self.machine)
             and self.arch in ("x86_64", "aarch64")
             and {self.bus, *self.buses} <= BUSES.keys()
+            and self.scsi in ("", *_SCSI)
             and self.card in _CARDS
             and self.cpu_mode in _CPU_MODES
             and (not self.cpu_model or _MODEL.fullmatch(self.cpu_model))
@@ -140,6 +145,14 @@ def _model(card: Element | None) -> str:
     return model.get("type", "") if model is not None else ""
 
 
+def _scsi(root: Element) -> set[str]:
+    """Return the models of the SCSI controllers that hard disks are on."""
+    disks = (disk for disk in _disks(root) if disk.find("target[@bus='scsi']") is not None)
+    used = {place.get("controller") for disk in disks if (place := disk.find("address")) is not None}
+    found = root.iterfind("devices/controller[@type='scsi']")
+    return {each.get("model", "") for each in found if each.get("index") in used}
+
+
 def memory_mib(root: Element) -> int:
     memory = root.find("memory")
     unit = memory.get("unit", "KiB").lower() if memory is not None else "kib"
@@ -157,6 +170,7 @@ def hardware_of(root: Element) -> Hardware:
         "arch": kind.get("arch", "") if kind is not None else "",
         "bus": buses[0] if buses else "",
         "buses": buses if len(set(buses)) > 1 else (),
+        "scsi": min(_scsi(root), default=""),
         "card": _model(_card(root)),
         "cpu_mode": mode,
         "cpu_model": (cpu.findtext("model") or "") if cpu is not None and mode == "custom" else "",
@@ -223,6 +237,10 @@ def _of_disks(root: Element) -> Iterator[tuple[bool, str]]:
     yield (
         any(drive.bus not in BUSES for drive in drives(root)),
         f"A disk is on none of the buses that are carried along: {', '.join(BUSES)}.",
+    )
+    yield (
+        len(_scsi(root)) > 1 or not _scsi(root) <= set(_SCSI),
+        f"Its SCSI controller is none of those that are carried along: {', '.join(_SCSI)}.",
     )
     yield len(_disks(root)) > len(_DISKS), f"It has more than {len(_DISKS)} disks."
     yield next(drives(root), None) is None, "It has no disk."
@@ -301,12 +319,15 @@ def _add_cpu(root: Element, parts: Hardware, kind: str) -> None:
 
 
 def _add_devices(devices: Element, plan: Plan, parts: Hardware) -> None:
-    for number, (path, form) in enumerate(plan.disks):
-        bus = parts.bus_of(number)
+    buses = [parts.bus_of(number) for number in range(len(plan.disks))]
+    if parts.scsi and "scsi" in buses:
+        for index in range(-(-len(buses) // _SCSI_DISKS)):
+            xmltext.add(devices, "controller", type="scsi", index=str(index), model=parts.scsi)
+    for (path, form), bus, letter in zip(plan.disks, buses, _DISKS[: len(buses)], strict=True):
         disk = xmltext.add(devices, "disk", type="file", device="disk")
         xmltext.add(disk, "driver", name="qemu", type=form)
         xmltext.add(disk, "source", file=path)
-        xmltext.add(disk, "target", dev=f"{BUSES[bus]}{_DISKS[number]}", bus=bus)
+        xmltext.add(disk, "target", dev=f"{BUSES[bus]}{letter}", bus=bus)
     if plan.definition.network:
         sort = "bridge" if plan.bridge else "network"
         card = xmltext.add(devices, "interface", type=sort)

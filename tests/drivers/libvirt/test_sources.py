@@ -30,8 +30,6 @@ ELSEWHERE = (
     "<disk type='file' device='disk'><source file='/etc/passwd'/><target dev='vdb' bus='virtio'/></disk>"
 )
 CDROM = "<disk type='file' device='cdrom'><source file='/x.iso'/><target dev='sda' bus='sata'/></disk>"
-
-
 LUN = "<disk type='block' device='lun'><source dev='/dev/sda'/><target dev='sda' bus='scsi'/></disk>"
 ENCRYPTED = (
     "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/x.qcow2'><encryption "
@@ -43,10 +41,15 @@ QEMU = "<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><arg val
 USER = "<interface type='user'><model type='virtio'/></interface>"
 DIRECT = "<interface type='direct'><source dev='br0' mode='bridge'/><model type='virtio'/></interface>"
 CARD = "<interface type='network'><source network='lan'/><model type='e1000'/></interface>"
+TO_SCSI = {"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='scsi'/>"}
 
 
 def among_devices(text: str) -> dict[str, str]:
     return {"</devices>": f"{text}</devices>"}
+
+
+def scsi(model: str) -> dict[str, str]:
+    return TO_SCSI | among_devices(f"<controller type='scsi' index='0' model='{model}'/>")
 
 
 def to_boot(text: str) -> dict[str, str]:
@@ -72,6 +75,8 @@ def to_boot(text: str) -> dict[str, str]:
         (to_boot("<loader>/usr/share/seabios/bios-256k.bin</loader>"), ""),
         ({"<os>": "<os firmware='bios'>"}, ""),
         ({"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='usb'/>"}, "buses"),
+        (TO_SCSI, ""),
+        (scsi("lsisas1068"), "SCSI controller"),
         ({CARD: USER}, "no network or bridge"),
         ({CARD: DIRECT}, "no network or bridge"),
         ({CARD: CARD.replace("e1000", "ne2k_pci")}, "none of those"),
@@ -79,8 +84,8 @@ def to_boot(text: str) -> dict[str, str]:
         (among_devices(USER), "several network cards"),
     ],
     ids=["host device", "share", "block", "lun", "elsewhere", "encrypted", "cd", "tpm", "command line", "kernel",
-         "uefi", "pflash", "rom", "seabios", "bios", "usb disk", "user", "direct", "old card", "no card",
-         "two cards"],
+         "uefi", "pflash", "rom", "seabios", "bios", "usb disk", "usual scsi", "other scsi",
+         "user", "direct", "old card", "no card", "two cards"],
 )  # fmt: skip
 def test_a_vm_says_why_it_can_not_become_a_template(
     bench: LibvirtBench, edits: dict[str, str], why: str
@@ -123,6 +128,34 @@ def test_the_card_on_a_network_is_the_one_that_counts(bench: LibvirtBench, first
     bench.define("other", "win-disk.raw", edits={CARD: first + CARD})
     (vm,) = [vm for vm in bench.connected().survey().vms if vm.name == "other"]
     assert (vm.network, hardware(vm.hardware).card) == ("lan", "e1000")
+
+
+@pytest.mark.parametrize("model", ["virtio-scsi", "lsilogic"])
+def test_disks_on_scsi_find_the_controller_they_had(bench: LibvirtBench, model: str) -> None:
+    host = bench.connected()
+    bench.path("win.raw").write_bytes(bytes(4096))
+    bench.define("win", "win.raw", edits=scsi(model))
+    (source,) = host.survey().vms
+    assert (source.problem, hardware(source.hardware).scsi) == ("", model)
+    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in range(8)]
+    definition = Definition(64, 1, "lan", source.hardware)
+    host.clone(CloneSpec("desk", tuple(refs), ("raw",) * 8, True, definition, GUEST))
+    root = ET.fromstring(bench.definitions()["desk"])
+    found = [each.get("model") for each in root.iterfind("devices/controller[@type='scsi']")]
+    assert found == [model] * 2
+    (guest,) = host.survey().guests
+    assert guest.hardware == source.hardware
+    host.power("desk", GUEST, True)
+
+
+def test_a_scsi_controller_without_disks_does_not_count(bench: LibvirtBench) -> None:
+    bench.path("win.raw").write_bytes(bytes(4096))
+    idle = among_devices("<controller type='scsi' index='0' model='lsisas1068'/>")
+    bench.define(
+        "win", "win.raw", edits={"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='sata'/>"} | idle
+    )
+    (vm,) = bench.connected().survey().vms
+    assert (vm.problem, hardware(vm.hardware).scsi) == ("", "")
 
 
 def test_each_disk_of_a_guest_is_on_the_bus_it_was_on(bench: LibvirtBench) -> None:
@@ -313,7 +346,16 @@ def test_a_guest_gets_the_hardware_of_its_template_and_nothing_else(bench: Libvi
 
 
 @pytest.mark.parametrize(
-    "hardware", ['{"machine": "x y"}', '{"emulator": "/bin/sh"}', "[]", "{", '{"bus": "nvme"}']
+    "hardware",
+    [
+        '{"machine": "x y"}',
+        '{"emulator": "/bin/sh"}',
+        "[]",
+        "{",
+        '{"bus": "nvme"}',
+        '{"buses": ["nvme"]}',
+        '{"scsi": "lsisas1068"}',
+    ],
 )
 def test_a_hardware_of_others_is_refused(bench: LibvirtBench, hardware: str) -> None:
     host = bench.connected()

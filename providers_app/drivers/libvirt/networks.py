@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
 from providers_app.drivers.base import Missing
@@ -11,6 +13,9 @@ from . import xmltext
 from .host import Host
 
 _ACTIVE = 2  # VIR_CONNECT_LIST_NETWORKS_ACTIVE
+_NET_DEVICES = 16  # VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET
+_WITHOUT_HARDWARE = "/sys/devices/virtual/"
+_NO_BRIDGES = ("lo", "vnet", "macvtap")  # the latter are libvirt's own names for the other ends of VMs' cards
 
 
 def usable(host: Host) -> tuple[str, ...]:
@@ -47,11 +52,39 @@ def _networks(host: Host) -> Mapping[str, str]:
 
 
 def _interfaces(host: Host) -> Mapping[str, str]:
-    """Return the interfaces that are there with their kinds; nothing where the host does not tell."""
+    """Return the interfaces that are there with their kinds; nothing where the host does not tell.
+
+    A host without libvirt's interface driver is asked for its devices. Those do not say what is a bridge, only what has
+    no hardware.
+    """
+    with host.errors("its networks"):
+        told = _told(host, lambda: host.connection.listAllInterfaces(0))
+        if told is not None:
+            return {each.get("name", ""): each.get("type", "") for each in told}
+        devices = _told(host, lambda: host.connection.listAllDevices(_NET_DEVICES)) or ()
+    found = {each.findtext("capability/interface") or "": each.findtext("path") or "" for each in devices}
+    return {
+        name: "bridge" if path.startswith(_WITHOUT_HARDWARE) else "ethernet"
+        for name, path in found.items()
+        if not name.startswith(_NO_BRIDGES)
+    }
+
+
+def _told(host: Host, ask: Callable[[], Sequence[Any]]) -> list[Element] | None:
+    """Describe all that is listed and does not vanish meanwhile; None where it can not be listed."""
     import libvirt
 
+    described = []
     try:
-        found = host.connection.listAllInterfaces(0)
-        return {str(each.name()): xmltext.parse(str(each.XMLDesc(0))).get("type", "") for each in found}
+        listed = ask()
     except libvirt.libvirtError:
-        return {}
+        if not host.connection.isAlive():
+            raise
+        return None
+    for each in listed:
+        try:
+            described.append(xmltext.parse(str(each.XMLDesc(0))))
+        except libvirt.libvirtError:
+            if not host.connection.isAlive():
+                raise
+    return described

@@ -89,6 +89,27 @@ def test_a_copy_goes_on_after_its_host_died(bench: LibvirtBench, fault: str) -> 
     goes_on_after(bench, sink)
 
 
+def test_a_finish_that_failed_fails_the_next_one_too(
+    bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt = pytest.importorskip("libvirt")
+    sink = bench.connected().stage(NAME, SIZE, IMAGE)
+    sink.write(MIB, aligned(pattern(MIB)))
+
+    def fails(_: object) -> None:
+        raise libvirt.libvirtError("cannot write to stream")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.virStream, "finish", fails)
+        with pytest.raises(DriverError):
+            sink.flush()
+    with pytest.raises(Unreachable, match="did not take all"):
+        sink.flush()
+    with pytest.raises(Unreachable):
+        sink.commit(NAME, IMAGE)
+    sink.abort()
+
+
 def test_a_frozen_host_is_noticed_in_the_middle_of_a_copy(
     bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

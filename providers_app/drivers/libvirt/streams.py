@@ -72,9 +72,13 @@ class Uploads:
             raise
 
     def finish(self) -> None:
-        """Return when the host has taken all that was written, by whatever thread."""
+        """Return when the host has taken all that was written, by whatever thread; never after a fault."""
         for run in list(self._runs.values()):
-            run.finish()
+            try:
+                run.finish()
+            except BaseException as error:
+                self._fault = error
+                raise
         if self._fault is not None:
             raise Unreachable("The host did not take all that was sent.", action="Retry.") from self._fault
 

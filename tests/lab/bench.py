@@ -145,7 +145,8 @@ class LibvirtBench(Bench):
     def definitions(self) -> dict[str, str]:
         """The permanent definitions of all VMs on this pool, by name."""
         found = {domain.name(): domain.XMLDesc(2) for domain in self.libvirt.listAllDomains()}
-        return {name: text for name, text in found.items() if f"{self.inner}/" in text}
+        ours = f"{self.inner}/", f"pool='{self.pool}'"
+        return {name: text for name, text in found.items() if any(part in text for part in ours)}
 
     def metadata_of(self, name: str) -> str:
         return "".join(ET.fromstring(self.definitions()[name]).find("metadata").itertext())  # type: ignore[union-attr]
@@ -158,7 +159,7 @@ class LibvirtBench(Bench):
             domain = self.libvirt.lookupByName(name)
             with suppress(libvirt.libvirtError):
                 domain.destroy()
-            domain.undefine()
+            domain.undefineFlags(1 | 2 | 4 | 16)  # with what was saved of it
         pool = self.libvirt.storagePoolLookupByName(self.pool)
         with suppress(libvirt.libvirtError):
             pool.destroy()

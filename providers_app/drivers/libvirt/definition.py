@@ -121,8 +121,15 @@ def drives(root: Element) -> Iterator[Drive]:
 def paths(root: Element) -> Iterator[str]:
     """Yield every file that any device of a VM uses, the images below its disks too."""
     for source in root.iterfind(".//devices//source"):
-        if path := source.get("file"):
+        if path := source.get("file") or source.get("dev"):
             yield path
+
+
+def volumes(root: Element) -> Iterator[tuple[str, str]]:
+    """Yield pool and volume of every disk that is named by these and not by its file."""
+    for source in root.iterfind(".//devices//source"):
+        if (pool := source.get("pool")) and (volume := source.get("volume")):
+            yield pool, volume
 
 
 def network_of(root: Element) -> str:

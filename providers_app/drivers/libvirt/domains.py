@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -11,7 +12,7 @@ from xml.etree.ElementTree import Element
 from providers_app.drivers import files
 from providers_app.drivers.base import VM, Disk, DriverError, Missing, Refused
 
-from . import definition, notes, xmltext
+from . import definition, notes, storage, xmltext
 from . import errors as faults
 from .host import Host
 from .notes import Note
@@ -147,8 +148,8 @@ def _disk(facts: Facts, drive: definition.Drive) -> Disk:
 
 
 def _state(host: Host, domain: Domain) -> str:
-    """What is kept outside of the disks makes them only half of the truth."""
-    if domain.running or domain.note is not None:
+    """What is kept outside of the disks makes them only half of the truth, where an image is to be made of them."""
+    if domain.running or domain.is_ours("guest"):
         return ""
     with host.errors("a VM"):
         if domain.raw.hasManagedSaveImage(0):
@@ -169,13 +170,24 @@ def format_of(host: Host, path: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def disks_in_use(host: Host) -> Iterator[tuple[str, list[str]]]:
-    """Yield (name of the VM, paths of the files it uses), from permanent and running definitions."""
+@dataclass(frozen=True)
+class Use:
+    """The ``paths`` of all files that a VM uses; those of ``layered`` may stand on others that nobody names."""
+
+    name: str
+    paths: AbstractSet[str]
+    layered: Sequence[str]
+
+
+def in_use(host: Host) -> Iterator[Use]:
+    """Yield what each VM uses, from permanent and running definitions."""
     for domain in every(host):
         if domain.problem:
             raise _unreadable(host, domain.name)
-        used = set(definition.paths(domain.root))
-        if domain.running:
+        used, layered = set(_paths(host, domain.root)), list[str]()
+        if not domain.running:
+            layered = [drive.path for drive in definition.drives(domain.root) if drive.format != "raw"]
+        else:
             try:
                 with host.errors("a VM"):
                     text = str(domain.raw.XMLDesc(0))
@@ -183,8 +195,15 @@ def disks_in_use(host: Host) -> Iterator[tuple[str, list[str]]]:
                 continue
             except UnicodeDecodeError:
                 raise _unreadable(host, domain.name) from None
-            used |= set(definition.paths(xmltext.parse(text)))
-        yield domain.name, sorted(used)
+            used |= set(_paths(host, xmltext.parse(text)))
+        yield Use(domain.name, used, layered)
+
+
+def _paths(host: Host, root: Element) -> Iterator[str]:
+    yield from definition.paths(root)
+    with host.errors("a VM"):
+        for pool, volume in definition.volumes(root):
+            yield storage.path_of(host.connection, pool, volume)
 
 
 def _unreadable(host: Host, name: str) -> DriverError:
@@ -202,8 +221,21 @@ def define(host: Host, plan: definition.Plan) -> None:
 
 def undefine(host: Host, domain: Domain) -> None:
     """Forget a VM that is switched off, with all that libvirt keeps beside its disks."""
+    import libvirt
+
     with host.errors(f"the VM {domain.name}"):
-        files.do(domain.raw.undefineFlags, _UNDEFINE)
+        try:
+            files.do(domain.raw.undefineFlags, _UNDEFINE)
+        except libvirt.libvirtError as error:
+            if faults.code_of(error) != faults.NO_DOMAIN:
+                raise
+
+
+def forget_saved(host: Host, domain: Domain) -> None:
+    """Drop what a VM that is off would wake up with: it belongs to disks that will be gone."""
+    with host.errors(f"the VM {domain.name}"):
+        if domain.raw.hasManagedSaveImage(0):
+            files.do(domain.raw.managedSaveRemove, 0)
 
 
 def start(host: Host, domain: Domain) -> None:
@@ -231,8 +263,11 @@ def stop(host: Host, domain: Domain, *, patience: float | None = None) -> None:
     deadline = time.monotonic() + (host.shutdown_seconds if patience is None else patience)
     with host.errors(f"the VM {domain.name}"):
         try:
-            if domain.raw.isActive() and time.monotonic() < deadline:
-                files.do(domain.raw.shutdown)
+            if time.monotonic() < deadline:
+                try:
+                    files.do(domain.raw.shutdown)
+                except libvirt.libvirtError:  # off already, or paused and listening to nobody
+                    deadline = time.monotonic()
             while domain.raw.isActive() and time.monotonic() < deadline:
                 time.sleep(_NAP)
             if domain.raw.isActive():

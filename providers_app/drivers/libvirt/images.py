@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from providers_app.drivers import files
 from providers_app.drivers.base import DriverError, Mark, Missing, Refused
 
-from . import domains, locks, notes, storage
+from . import locks, notes, storage
 from .disks import changed, conflict
 from .host import Host
 from .notes import Note
 from .storage import Pool, Volume
+from .uses import Uses
 
 
 def remove(host: Host, name: str, mark: Mark, *, force: bool) -> None:
@@ -63,27 +64,21 @@ def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
         return
     if facts.stamp != note.stamp and not force:
         raise changed(host, name)
-    if standing := users(host, facts.path):
+    uses = Uses.on(host)
+    if standing := uses.of(facts.path):
         raise Refused(
             f"The image {name} is still the base of: {', '.join(standing[:5])}{' …' if len(standing) > 5 else ''}.",
             code="IN_USE",
             action="Delete or recreate these VMs first.",
         )
+    for vm, path in uses.hidden:
+        raise Refused(
+            f"The disk {files.shown(path)} of the VM {files.shown(vm)} lies in no storage pool: it may stand on the "
+            f"image {name}, and no host says whether it does.",
+            code="IN_USE",
+            action="Make its folder a storage pool of the host and start that, then retry.",
+        )
     volume.delete()
-
-
-def users(host: Host, path: str) -> list[str]:
-    """Return who uses a volume: VMs that have it as a disk or below one, and other volumes that stand on it."""
-    names = {disk: vm for vm, disks in domains.disks_in_use(host) for disk in disks}
-    backings = storage.backings(host.connection, host.where)
-    using = {name for base, name in backings if base == path and not notes.is_mask(name)}
-    standing = {
-        next((vm for disk, vm in names.items() if disk.rpartition("/")[2] == volume), volume)
-        for volume in using
-    }
-    if path in names:
-        standing.add(names[path])
-    return sorted(files.shown(name) for name in standing)
 
 
 def _discard(host: Host, name: str, mark: Mark) -> None:

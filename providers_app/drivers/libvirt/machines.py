@@ -20,6 +20,7 @@ from .domains import Domain
 from .host import Host
 from .notes import Note
 from .storage import Facts, Volume
+from .uses import Uses
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def delete(host: Host, name: str, mark: Mark) -> None:
         present = _present(host, name, mark)
     if present is None:
         return
-    with _ordered(host, Note(mark, name, token=files.token(), old=_own_disks(host, present))):
+    _check_unused(host, present)
+    with _ordered(host, Note(mark, name, token=files.token(), old=_volumes(present))):
         domains.stop(host, present, patience=0)
         domains.undefine(host, present)
     with host.lock():
@@ -100,7 +102,7 @@ def described(host: Host, name: str) -> VM:
 
 
 def _facts_of(host: Host, domain: Domain) -> dict[str, Facts]:
-    names = _own_disks(host, domain)
+    names = _disks(host, domain)
     return domains.facts_by_path({name: volume for name in names if (volume := host.pool.volume(name))})
 
 
@@ -121,6 +123,8 @@ def _free_or_ours(host: Host, name: str, mark: Mark) -> Domain | None:
 
 
 def _build(host: Host, spec: CloneSpec, old: Domain | None) -> VM:
+    if old is not None:
+        _check_unused(host, old)
     bases = [_base(host, ref, form) for ref, form in zip(spec.images, spec.formats, strict=True)]
     token = files.token()
     names = [_disk_name(spec, number, base, token) for number, base in enumerate(bases)]
@@ -130,16 +134,17 @@ def _build(host: Host, spec: CloneSpec, old: Domain | None) -> VM:
         token=token,
         images=spec.images,
         volumes=tuple(names),
-        old=_own_disks(host, old) if old else (),
+        old=_volumes(old) if old else (),
+        ran=old is not None and old.running,
     )
     with _ordered(host, order):
         made = [_make_disk(host, spec, *pair) for pair in zip(names, bases, strict=True)]
-        ran = old is not None and old.running
         if old is not None:
             domains.stop(host, old)
+            domains.forget_saved(host, old)
         with host.lock():
             _define(host, spec, order, made, old)
-        if ran and (new := domains.find(host, spec.name)):
+        if order.ran and (new := domains.find(host, spec.name)):
             domains.start(host, new)
     with host.lock():
         _tidy(host, spec.name, spec.mark)
@@ -155,7 +160,7 @@ def _define(
     network = host.network or spec.definition.network
     plan = definition.Plan(
         spec.name,
-        replace(order, volumes=(), old=()).encode(),
+        replace(order, old=(), ran=False).encode(),
         replace(spec.definition, network=network),
         made,
         kind=_kind(host, spec),
@@ -240,7 +245,10 @@ def _tidy(host: Host, name: str, mark: Mark) -> bool:
 
 
 def _settle(host: Host, name: str, order: Note | None) -> bool | None:
-    """Delete the disks that an order made for nothing, or the old ones. None while its maker is at work."""
+    """Delete the disks that an order made for nothing, or the old ones, after the VM that ran runs again.
+
+    None while its maker is at work.
+    """
     if order is None:
         return False
     held = locks.take(host.id, order.token)
@@ -249,7 +257,9 @@ def _settle(host: Host, name: str, order: Note | None) -> bool | None:
     try:
         present = domains.find(host, name)
         done = present is not None and present.note is not None and present.note.token == order.token
-        keep = set(_own_disks(host, present)) if present else set()
+        if present and order.ran:
+            domains.start(host, present)
+        keep = set(_disks(host, present)) if present else set()
         for unused in order.old if done else order.volumes if present else (*order.old, *order.volumes):
             found = host.pool.volume(unused)
             if unused not in keep and found is not None:
@@ -259,7 +269,27 @@ def _settle(host: Host, name: str, order: Note | None) -> bool | None:
         held.close()
 
 
-def _own_disks(host: Host, domain: Domain) -> tuple[str, ...]:
+def _volumes(domain: Domain) -> tuple[str, ...]:
+    """Names of the volumes that were made for a VM of ours; others that it was given since are not ours to delete."""
+    return domain.note.volumes if domain.note else ()
+
+
+def _check_unused(host: Host, domain: Domain) -> None:
+    """Refuse to delete the disks of a VM as long as anything else stands on them or uses them."""
+    uses = Uses.on(host)
+    for name in _volumes(domain):
+        volume = host.pool.volume(name)
+        others = set(uses.of(volume.path())) - {files.shown(domain.name)} if volume else set()
+        if others:
+            raise Refused(
+                f"The disk {files.shown(name)} of the VM {domain.name} on the host {host.where} is used by: "
+                f"{', '.join(sorted(others)[:5])}.",
+                code="IN_USE",
+                action="Delete these first.",
+            )
+
+
+def _disks(host: Host, domain: Domain) -> tuple[str, ...]:
     """Names of the volumes of our pool that a VM has as its disks."""
     paths = [drive.path.rpartition("/") for drive in definition.drives(domain.root)]
     return tuple(name for folder, _, name in paths if folder == host.pool.path)

@@ -31,7 +31,8 @@ class Note:
     """What a note says.
 
     Of an image: ``name`` it is published as, ``volume`` that holds it, ``size`` and ``stamp`` at publishing.
-    Of a VM: the ``images`` it was made from; in an order also the ``volumes`` being made, and the ``old`` ones.
+    Of a VM: the ``images`` it was made from and the ``volumes`` made for it; in an order also the ``old`` ones that
+    will be deleted, and whether the VM ``ran`` before.
     """
 
     mark: Mark
@@ -43,6 +44,7 @@ class Note:
     images: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
+    ran: bool = False
 
     def encode(self) -> str:
         return json.dumps({"format": FORMAT, **wire.plain(self)})

@@ -192,18 +192,33 @@ class Pool:
         return errors(f"the storage pool {files.shown(self.name)}", self._where)
 
 
-def backings(connection: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Yield (backing path, volume name) of every volume in every active pool of a host."""
+def everywhere(connection: Any, where: str) -> Iterator[Facts]:
+    """Yield what is known of every volume in every active pool of a host, after a look at their folders."""
+    import libvirt
+
+    found = list[Volume]()
     with errors("its storage pools", where):
-        pools = [pool for pool in connection.listAllStoragePools(0) if pool.isActive()]
-        found = [Volume(raw, where) for pool in pools for raw in pool.listAllVolumes(0)]
+        for pool in connection.listAllStoragePools(0):
+            if pool.isActive():
+                with suppress(libvirt.libvirtError):  # busy, or gone: what was known of it must do
+                    pool.refresh(0)
+                found += [Volume(raw, where) for raw in pool.listAllVolumes(0)]
     for volume in found:
-        try:
-            facts = volume.facts()
-        except Missing:
-            continue
-        if facts.backing:
-            yield facts.backing, facts.name
+        with suppress(Missing):
+            yield volume.facts()
+
+
+def path_of(connection: Any, pool: str, volume: str) -> str:
+    """Return the path that a volume has, or would have were its pool started; empty where there is no such pool."""
+    import libvirt
+
+    try:
+        known = xmltext.parse(str(connection.storagePoolLookupByName(pool).XMLDesc(0)))
+    except libvirt.libvirtError as error:
+        if faults.code_of(error) == faults.NO_STORAGE_POOL:
+            return ""
+        raise
+    return f"{(known.findtext('target/path') or '').rstrip('/')}/{volume}"
 
 
 def gone(name: str, where: str) -> Unreachable:

@@ -1,0 +1,238 @@
+"""Guests among VMs and volumes of others, and guests that run, are saved or paused when they get new disks."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers_app.drivers import CloneSpec, Definition, Driver, DriverError, Refused, files
+from tests.drivers.benches import GUEST, IMAGE
+from tests.drivers.copying import aligned
+from tests.lab.bench import LibvirtBench
+
+MIB = 1 << 20
+DESK = replace(GUEST, owner="desk")
+
+
+@pytest.fixture
+def host(bench: LibvirtBench) -> Driver:
+    """A host with two versions of an image, and a guest of the first one."""
+    host = bench.connected()
+    for version in (1, 2):
+        mark = replace(IMAGE, version=version)
+        sink = host.stage(image(version), MIB, mark)
+        sink.write(0, aligned(bytes([version]) * MIB))
+        sink.flush()
+        sink.commit(image(version), mark)
+    host.clone(spec(host))
+    return host
+
+
+def image(version: int) -> str:
+    return f"win-v{version}-0123456789ab.raw"
+
+
+def spec(host: Driver, version: int = 1, machine: str = "") -> CloneSpec:
+    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == version]
+    hardware = f'{{"machine": "{machine}"}}' if machine else ""
+    return CloneSpec("desk", (ref,), ("raw",), True, Definition(32, 1, "", hardware), DESK)
+
+
+def domain(bench: LibvirtBench) -> Any:
+    return bench.libvirt.lookupByName("desk")
+
+
+def attach(bench: LibvirtBench, file: str, form: str = "raw") -> None:
+    domain(bench).attachDeviceFlags(
+        f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/>"
+        f"<source file='{bench.inner}/{file}'/><target dev='vdb' bus='virtio'/></disk>",
+        2,
+    )
+
+
+def stand_on(base: Path, form: str, overlay: Path) -> None:
+    """Make an overlay as anybody with a shell on the host would."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", base, overlay], check=True)
+
+
+def remove_first(host: Driver) -> None:
+    host.remove(image(1), replace(IMAGE, version=1))
+
+
+@pytest.mark.parametrize("verb", ["recreate", "delete"])
+@pytest.mark.parametrize("given", ["payroll.raw", "image"])
+def test_what_a_guest_was_given_by_hand_is_never_deleted(
+    bench: LibvirtBench, host: Driver, verb: str, given: str
+) -> None:
+    file = given
+    if given == "image":
+        (file,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 2]
+    else:
+        (bench.folder / file).write_bytes(b"payroll")
+        bench.libvirt.storagePoolLookupByName(bench.pool).refresh()
+    attach(bench, file)
+    host.recreate(spec(host, 2)) if verb == "recreate" else host.delete_guest("desk", DESK)
+    assert (bench.folder / file).exists()
+    assert verb == "recreate" or not [each for each in bench.folder.iterdir() if each.name.startswith("desk")]
+
+
+def test_a_disk_of_a_guest_that_others_stand_on_is_kept(bench: LibvirtBench, host: Driver) -> None:
+    (guest,) = host.survey().guests
+    stand_on(bench.path(guest.disks[0].ref), "qcow2", bench.folder / "theirs.qcow2")
+    for delete in (lambda: host.delete_guest("desk", DESK), lambda: host.recreate(spec(host, 2))):
+        with pytest.raises(Refused, match=r"theirs\.qcow2") as refused:
+            delete()
+        assert refused.value.code == "IN_USE"
+    assert bench.path(guest.disks[0].ref).exists()
+
+
+def test_an_image_that_a_vm_names_by_pool_and_volume_is_in_use(bench: LibvirtBench, host: Driver) -> None:
+    host.delete_guest("desk", DESK)
+    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
+    source = f"<source file='{bench.inner}/{ref}'/>"
+    bench.define(
+        "theirs",
+        ref,
+        edits={
+            "<disk type='file'": "<disk type='volume'",
+            source: f"<source pool='{bench.pool}' volume='{ref}'/>",
+        },
+    )
+    with pytest.raises(Refused, match="theirs"):
+        remove_first(host)
+
+
+def overlay(bench: LibvirtBench, host: Driver, folder: Path) -> None:
+    host.delete_guest("desk", DESK)
+    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
+    folder.mkdir(exist_ok=True)
+    stand_on(bench.path(ref), "raw", folder / "o.qcow2")
+
+
+def test_an_overlay_that_came_to_another_pool_keeps_its_base(bench: LibvirtBench, host: Driver) -> None:
+    folder = bench.host.images / f"{bench.pool}-other"
+    folder.mkdir()
+    pool = bench.libvirt.storagePoolCreateXML(
+        f"<pool type='dir'><name>{bench.pool}-other</name><target><path>{folder}</path></target></pool>"
+    )
+    try:
+        overlay(bench, host, folder)
+        with pytest.raises(Refused, match=r"o\.qcow2"):
+            remove_first(host)
+    finally:
+        pool.destroy()
+
+
+def test_a_disk_that_no_host_can_look_into_keeps_all_images(bench: LibvirtBench, host: Driver) -> None:
+    folder = bench.host.images / f"{bench.pool}-hidden"
+    overlay(bench, host, folder)
+    bench.define("theirs", f"../{folder.name}/o.qcow2", form="qcow2")
+    with pytest.raises(Refused, match="no storage pool") as refused:
+        remove_first(host)
+    assert refused.value.code == "IN_USE"
+    bench.libvirt.lookupByName("theirs").undefine()
+    remove_first(host)
+
+
+def test_a_saved_guest_starts_with_its_new_disks(bench: LibvirtBench, host: Driver) -> None:
+    host.power("desk", DESK, on=True)
+    domain(bench).managedSave()
+    host.recreate(spec(host, 2))
+    host.power("desk", DESK, on=True)
+    assert domain(bench).isActive()
+
+
+def test_a_paused_guest_can_be_recreated_and_stopped(bench: LibvirtBench, host: Driver) -> None:
+    host.power("desk", DESK, on=True)
+    domain(bench).suspend()
+    assert host.recreate(spec(host, 2)).power == "on"
+    domain(bench).suspend()
+    host.power("desk", DESK, on=False)
+    assert not domain(bench).isActive()
+
+
+def test_a_saved_working_copy_is_not_off(bench: LibvirtBench, host: Driver) -> None:
+    mark = replace(IMAGE, kind="working-copy", owner="template-1")
+    host.make_working_copy(replace(spec(host), name="desk work", linked=False, mark=mark))
+    copy = bench.libvirt.lookupByName("desk work")
+    copy.create()
+    copy.managedSave()
+    (vm,) = [each for each in host.survey().vms if each.name == "desk work"]
+    assert "saved" in vm.problem
+
+
+def test_a_guest_that_ran_runs_again_when_its_new_definition_is_refused(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.power("desk", DESK, on=True)
+    with pytest.raises(DriverError):
+        host.recreate(spec(host, 2, machine="pc-none"))
+    assert domain(bench).isActive()
+    assert bench.litter() == []
+
+
+class Dead(BaseException):
+    """What a process that died would have done next never happens."""
+
+
+@pytest.mark.parametrize("at", ["defineXMLFlags", "create"])
+def test_a_guest_that_ran_runs_after_a_crash_in_the_middle(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    host.power("desk", DESK, on=True)
+    do = files.do
+
+    def dies(call: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(call, "__name__", "") == at:
+            raise Dead
+        return do(call, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "do", dies)
+        with pytest.raises(Dead):
+            host.recreate(spec(host, 2))
+    assert not domain(bench).isActive()
+    again = bench.connected()
+    assert again.recreate(spec(again, 2)).power == "on"
+    assert bench.litter() == []
+
+
+def test_the_old_disk_stays_until_the_new_guest_runs(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = host.survey().guests
+    host.power("desk", DESK, on=True)
+    do = files.do
+
+    def fails(call: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(call, "__name__", "") == "create":
+            raise OSError(12, "no memory")
+        return do(call, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "do", fails)
+        with pytest.raises((DriverError, OSError)):
+            host.recreate(spec(host, 2))
+    assert bench.path(before.disks[0].ref).exists()
+    assert host.recreate(spec(host, 2)).power == "on"
+    assert not bench.path(before.disks[0].ref).exists()
+
+
+def test_a_guest_that_somebody_forgot_is_deleted_all_the_same(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefine = domain(bench).undefine
+    do = files.do
+
+    def beaten(call: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(call, "__name__", "") == "undefineFlags":
+            undefine()
+        return do(call, *args, **kwargs)
+
+    monkeypatch.setattr(files, "do", beaten)
+    host.delete_guest("desk", DESK)
+    assert (host.survey().guests, bench.litter()) == ((), [])

@@ -149,7 +149,8 @@ class Copy:
             SourceDisk(refs[number], lanes.manifest_path(disk), disk.digest)
             for number, disk in enumerate(self._version.disk_versions)
         ]
-        return lanes.make_job(self._source, disks, [self._lane(*each) for each in self._ready])
+        job = lanes.make_job(self._source, disks, [self._lane(*each) for each in self._ready])
+        return self._limits.begin(job, self._open.values())
 
     def _lane(self, target: DistributionTarget, there: dict[int, Image]) -> LaneJob:
         self._bases[target.pk] = basis = lanes.basis(target)
@@ -219,7 +220,7 @@ class Copy:
         self._timing.pop(lane, None)
         self._ordered.discard(lane)
         self._under_way.discard(lane)
-        self._engine.join(self._lane(target, there))
+        self._engine.join(self._limits.join(self._lane(target, there), target))
 
     def _note(self, target: DistributionTarget, now: events.LaneProgress) -> None:
         target.bytes_done, target.bytes_total, target.rate = now.done, now.total, int(now.rate)

@@ -93,7 +93,7 @@ def sealing_lane(template: Template, number: int, disks: Sequence[Disk], formats
         )
         for place, (disk, suffix) in enumerate(zip(disks, formats, strict=True))
     ]
-    return LaneJob("seal", address(host.address()), images, host.bandwidth)
+    return LaneJob("seal", address(host.address()), images)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def target_lane(target: DistributionTarget, there: Mapping[int, Held], begin: Ba
         )
         for number, (disk, name) in enumerate(zip(version.disk_versions, image_names(target), strict=True))
     ]
-    return LaneJob(str(target.pk), address(target.provider.address()), disks, target.provider.bandwidth)
+    return LaneJob(str(target.pk), address(target.provider.address()), disks)
 
 
 def image_names(target: DistributionTarget) -> list[str]:

@@ -89,8 +89,9 @@ def seal(template: Template, vm: VM) -> Sealed:
     formats = _published_formats(template, vm)
     lane = lanes.sealing_lane(template, number, vm.disks, formats)
     job = lanes.make_job(template.source_provider, [SourceDisk(disk.ref) for disk in vm.disks], [lane])
-    with Engine.start(job) as engine:
-        run = _Run(template, vm, engine)
+    limits = bandwidth.Limits()
+    with Engine.start(limits.begin_sealing(job, template.source_provider, LANE)) as engine:
+        run = _Run(template, vm, engine, limits)
         for event in engine.events(timeout=lanes.BEAT_SECONDS):
             run.handle(event)
         return run.result()
@@ -99,12 +100,12 @@ def seal(template: Template, vm: VM) -> Sealed:
 class _Run:
     """Follows the engine through one sealing."""
 
-    def __init__(self, template: Template, vm: VM, engine: Engine) -> None:
+    def __init__(self, template: Template, vm: VM, engine: Engine, limits: bandwidth.Limits) -> None:
         self._template = template
         self._vm = vm
         self._engine = engine
         self._pulse = lanes.Pulse(self._beat)
-        self._limits = bandwidth.Limits()
+        self._limits = limits
         self._progress = events.LaneProgress("", 0, 0, 0.0)
         self._disks: list[DiskVersion] = []
         self._published: events.Published | None = None

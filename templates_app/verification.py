@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from django.utils import timezone
 from providers_app import health
 from rasweb.workers import stopping
 from templates_app import lanes
+from templates_app.bandwidth import Limits
 from templates_app.gate import order
 from templates_app.models import DistributionTarget, Template
 from templates_app.models.work import error
@@ -75,7 +75,8 @@ def _take(key: int) -> tuple[DistributionTarget, dict[str, Any] | None]:
 class Reading:
     """One claimed target whose images an engine of its own reads.
 
-    ``bandwidth`` in bytes per second, 0 = no limit. ``gives_way`` is asked every other second; True ends the reading.
+    ``bandwidth`` in bytes per second, 0 for none but that of its provider. ``gives_way`` is asked every other second;
+    True ends the reading.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Reading:
     ) -> None:
         self.target = target
         self._gives_way = gives_way
-        self._engine = engines.enter_context(Engine.start(_job(target, bandwidth)))
+        self._limits, self._most = Limits(), bandwidth
+        job = self._limits.begin_reading(_job(target), target.provider, str(target.pk), bandwidth)
+        self._engine = engines.enter_context(Engine.start(job))
         self._events = self._engine.events(timeout=LOOK_SECONDS)
         self._pulse = lanes.Pulse(self._beat, seconds=2 * lanes.BEAT_SECONDS)
         self._bad: list[events.Differs] = []
@@ -112,6 +115,9 @@ class Reading:
         elif self._gives_way() and not self._stopped:
             self._stopped = True
             self._engine.stop()
+        else:
+            target = self.target
+            self._limits.adjust_reading(self._engine, target.provider, str(target.pk), self._most)
 
     def _handle(self, event: events.Event | None) -> None:
         match event:
@@ -171,14 +177,13 @@ class Reading:
         return row
 
 
-def _job(target: DistributionTarget, bandwidth: int) -> Job:
+def _job(target: DistributionTarget) -> Job:
     """A run in which nothing is sent: the host's own images are compared with the manifests."""
     there = {image.disk: image for image in target.held(target.installed_version)}
     disks = [
         SourceDisk("", lanes.manifest_path(disk), disk.digest) for disk in lanes.wanted(target).disk_versions
     ]
-    lane = replace(lanes.target_lane(target, there), bandwidth=bandwidth)
-    return lanes.make_job(None, disks, [lane])
+    return lanes.make_job(None, disks, [lanes.target_lane(target, there)])
 
 
 def _row(target: DistributionTarget, code: str = "", text: str = "") -> dict[str, Any]:

@@ -224,6 +224,54 @@ def test_limits_are_shared_by_all_who_send_now(hosts: Hosts, still: Template) ->
     assert len(told.limits) == 4
 
 
+def test_a_job_begins_with_the_shares_of_its_hosts(hosts: Hosts, still: Template) -> None:
+    other = installed("other", still.source_provider)
+    shared, free = hosts.add("shared", bandwidth_limit=1000), hosts.add("free")
+    copy_to(other, shared)
+    Installation.objects.update(bandwidth_limit=3000)
+    mine = [wait_on(still, shared), wait_on(still, free)]
+    limits, told = bandwidth.Limits(), Told()
+    job = lanes.make_job(None, [], [lanes.target_lane(target, {}) for target in mine])
+    begun = limits.begin(job, mine)
+    assert [lane.bandwidth for lane in begun.lanes] == [500, 0]
+    assert begun.bandwidth == 2000
+    for target in mine:
+        target.take(Phase.CHECKING)
+        target.advance(Phase.COPYING)
+    limits.adjust(told, mine)  # type: ignore[arg-type]
+    assert told.limits == []
+
+
+def test_a_host_that_joins_again_gets_its_share_again(hosts: Hosts, still: Template) -> None:
+    shared = hosts.add("shared", bandwidth_limit=1000)
+    other = copy_to(installed("other", still.source_provider), shared)
+    mine = copy_to(still, shared)
+    limits, told = bandwidth.Limits(), Told()
+    limits.adjust(told, [mine])  # type: ignore[arg-type]
+    other.release(Phase.FAILED)
+    mine.release(Phase.WAITING)
+    lane = limits.join(lanes.target_lane(mine, {}), mine)
+    assert lane.bandwidth == 1000
+    mine.take(Phase.CHECKING)
+    mine.advance(Phase.COPYING)
+    limits.adjust(told, [mine])  # type: ignore[arg-type]
+    assert told.limits == [(str(mine.pk), 500)]
+
+
+def test_a_reading_keeps_to_the_lower_of_its_limit_and_that_of_its_host(
+    hosts: Hosts, still: Template
+) -> None:
+    host = hosts.add("far", bandwidth_limit=1000)
+    lane = lanes.target_lane(wait_on(still, host), {})
+    limits, told = bandwidth.Limits(), Told()
+    job = limits.begin_reading(lanes.make_job(None, [], [lane]), host, lane.id, 5000)
+    assert job.lanes[0].bandwidth == 1000
+    host.bandwidth_limit = 0
+    host.save()
+    limits.adjust_reading(told, host, lane.id, 5000)  # type: ignore[arg-type]
+    assert told.limits == [(lane.id, 5000)]
+
+
 def test_no_limit_stays_no_limit(hosts: Hosts, still: Template) -> None:
     target = copy_to(still, hosts.add("busy"))
     told = Told()

@@ -24,11 +24,13 @@ HOLE = -1
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COMPRESSED, _ZERO = 1 << 62, 1
 _PLAIN = _OFFSET | _COMPRESSED | _ZERO
-_SECTOR = 512
+_SECTOR, _ENTRY = 512, 8
 _SUBCLUSTERS = 32
 _CACHE_BYTES, _FEWEST_TABLES = 8 << 20, 4
 _TOGETHER, _APART = 4 << 20, 64 << 10
 _ZLIB_WINDOW = -12  # raw deflate with the window of QEMU
+_ZLIB_RATIO = 1032  # the best that deflate can do: 258 bytes of 2 bits
+_ZSTD_FRAME, _ZSTD_BLOCK, _ZSTD_BLOCK_HOLDS = 6, 4, 128 << 10  # the shortest frame and block there are
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class GuestContent(Source):
         self.size = header.virtual_size
         self._zstd = header.compression == qcow2.ZSTD
         self._cluster = 1 << header.cluster_bits
+        self._least = _least_packed(self._cluster, self._zstd)
         self._tables = Tables(self._origin, header)
         first = bytearray(_SECTOR)
         self.read_into(0, memoryview(first))
@@ -87,13 +90,15 @@ class GuestContent(Source):
         mapped = 0
         for piece in self._tables.pieces(0, self.size):
             if piece.packed:
+                # of its last sector only a byte has to be its own: the next one may begin there
+                mapped += _ENTRY + max(self._least, piece.packed - _SECTOR + 1)
                 yield piece.offset, min(piece.length, self.size - piece.offset)
             elif piece.host != HOLE:
-                mapped += piece.length
-                if mapped > self._origin.size + self._cluster:
-                    raise damaged()  # the same bytes are mapped to several places
                 for start, length in there.within(piece.host, piece.host + piece.length):
+                    mapped += length
                     yield piece.offset + start - piece.host, length
+            if mapped > there.total:
+                raise damaged()  # the same bytes are mapped to several places
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         end = min(offset + len(buffer), self.size)
@@ -291,6 +296,7 @@ class _Runs:
 
     def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
         self._runs = list(runs)
+        self.total = sum(length for _, length in self._runs)
         self._starts = [start for start, _ in self._runs]
 
     def within(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -301,6 +307,13 @@ class _Runs:
             low, high = max(start, begin), min(start + length, end)
             if low < high:
                 yield low, high - low
+
+
+def _least_packed(cluster: int, zstd_packed: bool) -> int:
+    """Return how few bytes a compressed cluster can have, whatever is in it."""
+    if zstd_packed:
+        return _ZSTD_FRAME + _ZSTD_BLOCK * -(-cluster // _ZSTD_BLOCK_HOLDS)
+    return -(-cluster // _ZLIB_RATIO)
 
 
 def _joined(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

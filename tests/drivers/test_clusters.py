@@ -224,6 +224,32 @@ def test_damaged_tables_are_refused(made: bytes, tmp_path: Path, kind: str) -> N
     assert (refused.value.code, bool(refused.value.action)) == ("PREREQUISITE", True)
 
 
+@pytest.mark.parametrize("kind", ["zlib", "zstd"])
+def test_one_compressed_cluster_for_all_of_the_disk_is_refused(tmp_path: Path, kind: str) -> None:
+    """A few tables would do for terabytes, none of them a hole."""
+    image = tmp_path / "x.qcow2"
+    run("qemu-img", "create", "-f", "qcow2", "-o", f"cluster_size=4k,compression_type={kind}", image, "64M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -c -P 65 0 4k", image)
+    assert read_all_at(opened(image), 0)[:4097] == b"A" * 4096 + b"\0"
+    made = image.read_bytes()
+    made += bytes(-len(made) % 4096)
+    entry = made[second_level(made) :][:8]
+    tables = ((first_level(made) + 8 * at, len(made) + 4096 * at) for at in range(32))
+    image.write_bytes(patched(made, *tables) + entry * 512 * 32)
+    with pytest.raises(Refused, match="damaged tables"):
+        list(opened(image).extents())
+
+
+@pytest.mark.parametrize("kind", ["zlib", "zstd"])
+def test_compressed_clusters_that_share_their_sectors_are_no_damage(tmp_path: Path, kind: str) -> None:
+    plain, image = tmp_path / "x.raw", tmp_path / "x.qcow2"
+    plain.write_bytes(b"A" * MIB)
+    options = f"cluster_size=4k,compression_type={kind}"
+    run("qemu-img", "convert", "-c", "-O", "qcow2", "-o", options, plain, image)
+    assert image.stat().st_size < MIB // 4096 * 512
+    assert list(opened(image).extents()) == [Extent(0, MIB)]
+
+
 def look(path: Path) -> None:
     source = opened(path)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 
 from blake3 import blake3
 
@@ -13,6 +14,7 @@ from .plan import DataMap
 
 DIGEST = 32
 _CHUNK = 1 << 15
+_WINDOW = 1 << 12  # leaves whose digests are copied at once
 
 
 @cache
@@ -89,26 +91,26 @@ class Table:
                 return True
             return bytes(place) == found
 
-    def without_zeros(self) -> tuple[list[Run], list[memoryview]]:
-        """Runs of leaves that are not zero, and the digests of each run: what a manifest holds."""
-        runs: list[Run] = []
-        parts: list[memoryview] = []
-        for run, rank in zip(self.data.runs, self.data.ranks, strict=True):
-            for first, end in self._solid(run, rank):
-                start = rank + first - run[0]
-                runs.append((first, end))
-                parts.append(self.store[start * DIGEST : (start + end - first) * DIGEST])
-        return runs, parts
-
-    def _solid(self, run: Run, rank: int) -> Iterator[Run]:
-        first, end = run
-        digests = bytes(self.store[rank * DIGEST : (rank + end - first) * DIGEST])
-        start = first
-        for leaf in range(first, end):
-            at = (leaf - first) * DIGEST
-            if digests[at : at + DIGEST] == zero_digest(self.data.length(leaf)):
+    def solid(self) -> Iterator[tuple[Run, memoryview]]:
+        """Runs of leaves that are not zero, each with its digests: what a manifest holds."""
+        for (first, end), rank in zip(self.data.runs, self.data.ranks, strict=True):
+            digests = self.store[rank * DIGEST : (rank + end - first) * DIGEST]
+            start = first
+            for leaf in chain(self._zeros(first, end, digests), (end,)):
                 if leaf > start:
-                    yield start, leaf
+                    yield (start, leaf), digests[(start - first) * DIGEST : (leaf - first) * DIGEST]
                 start = leaf + 1
-        if end > start:
-            yield start, end
+
+    def _zeros(self, first: int, end: int, digests: memoryview) -> Iterator[int]:
+        """Leaves of a run that are zero after all. Looked for with as little memory as a window takes."""
+        zero = zero_digest(self.data.leaf)
+        for start in range(first, end, _WINDOW):
+            window = bytes(digests[(start - first) * DIGEST : (start - first + _WINDOW) * DIGEST])
+            at = window.find(zero)
+            while at >= 0:
+                if at % DIGEST == 0:
+                    yield start + at // DIGEST
+                at = window.find(zero, at + 1)
+        short = self.data.length(end - 1)
+        if short < self.data.leaf and digests[-DIGEST:] == zero_digest(short):
+            yield end - 1

@@ -8,10 +8,12 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 
 from .digest import DIGEST, Table, disk_digest
+from .events import SealedDisk
 from .job import LARGEST_LEAF, SMALLEST_LEAF
 from .plan import DataMap
 
@@ -93,30 +95,37 @@ def _check_runs(data: DataMap, leaf_count: int) -> None:
         raise BadManifest("The manifest's map of data does not fit its digests.")
 
 
-def write_manifest(folder: str | os.PathLike[str], table: Table) -> tuple[str, Manifest]:
-    """Write the manifest of a disk whose leaves were all read to ``<digest>.manifest``; return its path and itself.
+def write_manifest(folder: str | os.PathLike[str], table: Table) -> SealedDisk:
+    """Write the manifest of a disk whose leaves were all read to ``<digest>.manifest``, run by run.
 
-    Side name, flush, rename, flush of the folder: the final name only ever holds a whole manifest.
+    Side name, flush, rename, flush of the folder: the final name only ever holds a whole manifest. The table is gone
+    through once for each section of the file, so that no copy of it is kept.
     """
     os.makedirs(folder, exist_ok=True)
-    runs, parts = table.without_zeros()
-    data = DataMap(runs, table.data.size, table.data.leaf)
-    digests = memoryview(b"".join(parts)) if len(parts) != 1 else parts[0]
-    digest = disk_digest(data, digests)
+    data = table.data
+    digest = disk_digest(data, table.store)
+    run_count = leaf_count = allocated = 0
+    for run, _ in table.solid():
+        start, stop = data.span(*run)
+        run_count += 1
+        leaf_count += run[1] - run[0]
+        allocated += stop - start
     path = os.path.join(folder, digest + SUFFIX)
     side = f"{path}.{os.getpid()}.part"
-    header = _HEADER.pack(_MAGIC, VERSION, data.leaf, data.size, len(runs), data.count, bytes.fromhex(digest))
+    header = _HEADER.pack(_MAGIC, VERSION, data.leaf, data.size, run_count, leaf_count, bytes.fromhex(digest))
+    runs = (_RUN.pack(*run) for run, _ in table.solid())
+    digests = (part for _, part in table.solid())
     try:
-        _write_flushed(side, [header, b"".join(_RUN.pack(*run) for run in runs), digests])
+        _write_flushed(side, chain((header,), runs, digests))
         os.rename(side, path)
     except BaseException:
         _remove_quietly(side)
         raise
     flush_folder(folder)
-    return path, Manifest(data, digests, digest)
+    return SealedDisk(data.size, allocated, digest, path, data.leaf)
 
 
-def _write_flushed(path: str, parts: Sequence[bytes | memoryview]) -> None:
+def _write_flushed(path: str, parts: Iterable[bytes | memoryview]) -> None:
     with open(path, "wb") as file:
         file.writelines(parts)
         file.flush()

@@ -48,6 +48,6 @@ def seal(disks: Sequence[Disk], folder: str) -> Sealed:
 
 
 def _seal_one(disk: Disk, folder: str) -> SealedDisk:
-    path, manifest = write_manifest(folder, disk.table)
-    disk.digest = manifest.digest
-    return SealedDisk(manifest.size, manifest.allocated, manifest.digest, path, manifest.leaf_size)
+    sealed = write_manifest(folder, disk.table)
+    disk.digest = sealed.digest
+    return sealed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from templates_app.transfer.digest import DIGEST, Table, leaf_digests
+from templates_app.transfer.digest import DIGEST, Table, leaf_digests, zero_digest
 from templates_app.transfer.extents import merged
 from templates_app.transfer.journal import Journal, Subject, claims
 from templates_app.transfer.manifest import BadManifest, Manifest, scratch_store, write_manifest
@@ -46,10 +48,11 @@ def digest_by_the_book(image: bytes) -> str:
 
 
 def test_a_manifest_is_written_as_it_always_was(tmp_path: Path) -> None:
-    path, _ = write_manifest(tmp_path, table_of(content(), [(0, 8)], tmp_path))
+    sealed = write_manifest(tmp_path, table_of(content(), [(0, 8)], tmp_path))
     golden = next(GOLDEN.glob("*.manifest"))
-    assert Path(path).name == golden.name
-    assert Path(path).read_bytes() == golden.read_bytes()
+    assert Path(sealed.manifest).name == golden.name
+    assert Path(sealed.manifest).read_bytes() == golden.read_bytes()
+    assert (sealed.size, sealed.leaf_size, sealed.allocated) == (7 * LEAF + 100, LEAF, 4 * LEAF + 100)
 
 
 def test_an_old_manifest_can_be_read() -> None:
@@ -72,9 +75,41 @@ def test_the_digest_does_not_depend_on_how_holes_were_mapped(
     exact = merged((leaf, leaf + 1) for leaf in range(leaves) if any(image[leaf * LEAF : (leaf + 1) * LEAF]))
     wider = merged([*exact, *((leaf, leaf + 1) for leaf in extra if leaf < leaves)])
     written = [write_manifest(folder, table_of(image, runs, folder)) for runs in (exact, wider)]
-    assert written[0][0] == written[1][0]
-    assert written[0][1].digest == digest_by_the_book(image)
-    assert Manifest.open(written[0][0]).data.runs == exact
+    assert written[0] == written[1]
+    assert written[0].digest == digest_by_the_book(image)
+    assert Manifest.open(written[0].manifest).data.runs == exact
+
+
+def noise_table(leaves: int, zeros: Iterable[int], folder: Path, tail: int = LEAF) -> Table:
+    """A large disk, of which only the digests are made up. ``tail`` are the bytes of its last leaf."""
+    data = DataMap([(0, leaves)], (leaves - 1) * LEAF + tail, LEAF)
+    store = scratch_store(folder, leaves * DIGEST)
+    store[:] = random.Random(leaves).randbytes(leaves * DIGEST)
+    for leaf in zeros:
+        store[leaf * DIGEST : (leaf + 1) * DIGEST] = zero_digest(data.length(leaf))
+    return Table(data, store, known=False)
+
+
+def test_zeros_are_left_out_wherever_they_lie(tmp_path: Path) -> None:
+    zeros = [0, 1, 77, 4095, 4096, 8191, 8193, 9999]
+    table = noise_table(10_000, zeros, tmp_path, tail=100)
+    sealed = write_manifest(tmp_path, table)
+    manifest = Manifest.open(sealed.manifest)
+    kept = [leaf for run in manifest.data.runs for leaf in range(*run)]
+    assert kept == sorted({*range(10_000)} - {*zeros})
+    assert bytes(manifest.digests) == b"".join(table.expected(leaf, leaf + 1) for leaf in kept)
+    assert sealed.allocated == manifest.allocated == len(kept) * LEAF
+
+
+def test_a_manifest_takes_no_more_memory_for_a_larger_disk(tmp_path: Path) -> None:
+    peaks = []
+    for leaves in (10_000, 200_000):
+        table = noise_table(leaves, range(5, leaves, leaves // 500), tmp_path)
+        tracemalloc.start()
+        write_manifest(tmp_path, table)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] < 1 << 20
 
 
 @pytest.mark.parametrize("where", [0, 16, 20, 24, 32, 40, 48, 80, 96, 200, -1])
@@ -127,8 +162,8 @@ def test_a_torn_manifest_is_found(tmp_path: Path, length: int) -> None:
 
 
 def test_writing_a_manifest_leaves_nothing_else_behind(tmp_path: Path) -> None:
-    path, _ = write_manifest(tmp_path, table_of(content(), [(0, 8)], tmp_path))
-    assert os.listdir(tmp_path) == [Path(path).name]
+    sealed = write_manifest(tmp_path, table_of(content(), [(0, 8)], tmp_path))
+    assert os.listdir(tmp_path) == [Path(sealed.manifest).name]
 
 
 def test_learned_digests_are_compared_the_second_time(tmp_path: Path) -> None:

@@ -17,12 +17,23 @@ MIB = 1024 * 1024
 class LimitForm(forms.Form):
     """What holds for all copies together."""
 
-    bandwidth = forms.IntegerField(
+    bandwidth = forms.FloatField(
         label=_("Bandwidth of all copies together (MiB/s)"),
         min_value=0,
         max_value=1 << 40,
         help_text=_("0 for no limit. Copies that run follow within about two seconds."),
     )
+
+
+def in_mib(limit: int | None) -> float | None:
+    """A limit as it is shown: MiB/s, to a hundredth."""
+    if limit is None or not limit % MIB:
+        return limit and limit // MIB
+    return max(round(limit / MIB, 2), 0.01)
+
+
+def in_bytes(limit: float | None) -> int | None:
+    return None if limit is None else round(limit * MIB)
 
 
 def kinds() -> list[tuple[str, str]]:
@@ -33,10 +44,11 @@ class ProviderForm(forms.Form):
     """Name, the driver's settings and secrets, and limits. A secret is never sent back; left empty it stays."""
 
     name = forms.CharField(label=_("Name"), max_length=63, validators=[NAME])
-    bandwidth = forms.IntegerField(
+    bandwidth = forms.FloatField(
         label=_("Bandwidth limit (MiB/s)"),
         required=False,
         min_value=0,
+        max_value=1 << 40,
         help_text=_("Written to this provider. Empty for the default, 0 for no limit."),
     )
     max_copies = forms.IntegerField(
@@ -63,18 +75,18 @@ class ProviderForm(forms.Form):
         return {name: value for name, value in data.items() if value not in ("", None) or name not in secret}
 
     def limits(self) -> dict[str, int | None]:
-        bandwidth = self.cleaned_data["bandwidth"]
-        return {
-            "bandwidth_limit": None if bandwidth is None else bandwidth * MIB,
-            "max_copies": self.cleaned_data["max_copies"],
-        }
+        """What was changed of them: a limit set to the byte elsewhere is not rounded by being shown."""
+        limits = {"max_copies": self.cleaned_data["max_copies"]}
+        if "bandwidth" in self.changed_data:
+            limits["bandwidth_limit"] = in_bytes(self.cleaned_data["bandwidth"])
+        return limits
 
 
 def _known(provider: Provider) -> dict[str, Any]:
     limit = provider.bandwidth_limit
     return {
         **{f"set-{name}": value for name, value in provider.settings.items()},
-        "bandwidth": None if limit is None else limit // MIB,
+        "bandwidth": in_mib(limit),
         "max_copies": provider.max_copies,
     }
 

@@ -12,7 +12,7 @@ from providers_app import connections, health
 from providers_app import menu as menus
 from providers_app.drivers import KINDS
 from providers_app.drivers.base import DriverError
-from providers_app.forms import MIB, LimitForm, ProviderForm, kinds
+from providers_app.forms import LimitForm, ProviderForm, in_bytes, in_mib, kinds
 from providers_app.looks import LOOKS
 from providers_app.models import Installation, Provider
 from providers_app.parts import provider_parts
@@ -21,6 +21,7 @@ from rasweb import access
 from rasweb.answers import acted, answer, dialog, go
 from rasweb.listing import Listing, list_sign, listing, query
 from rasweb.refusals import Refusal
+from rasweb.rows import pk_of
 from rasweb.stamps import stamp
 
 SORTS = {
@@ -54,18 +55,20 @@ def listed(request: HttpRequest) -> Listing:
 
 
 def menu(request: HttpRequest) -> HttpResponse:
-    row = one(int(request.GET["pk"])) if request.GET.get("pk", "").isdecimal() else None
-    if row is None:
+    key = pk_of(request.GET.get("pk"))
+    if key is None:
         raise Http404
+    row = one(key)
     items = menus.of_provider(row, access.role(request.user))
     return render(request, "rasweb/menu.html", {"items": items, "title": row.name})
 
 
 def limits(request: HttpRequest) -> HttpResponse:
     """The limit of all copies together."""
-    form = LimitForm(request.POST or None, initial={"bandwidth": Installation.bandwidth() // MIB})
+    form = LimitForm(request.POST or None, initial={"bandwidth": in_mib(Installation.bandwidth())})
     if request.method == "POST" and form.is_valid():
-        connections.limit_all(form.cleaned_data["bandwidth"] * MIB)
+        if form.has_changed():
+            connections.limit_all(in_bytes(form.cleaned_data["bandwidth"]) or 0)
         return answer(said=_("The limit was changed."), close=True)
     return dialog(request, "providers_app/limits.html", form=form)
 
@@ -106,7 +109,7 @@ def test(request: HttpRequest) -> HttpResponse:
     kind = request.POST.get("kind", "")
     if kind not in KINDS:
         raise Http404
-    row = Provider.objects.filter(pk=request.POST.get("provider") or 0).first()
+    row = Provider.objects.filter(pk=pk_of(request.POST.get("provider")) or 0).first()
     form = ProviderForm(kind, request.POST, provider=row)
     form.fields.pop("name", None)
     context: dict[str, object] = {"form": form}

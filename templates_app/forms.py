@@ -9,6 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from providers_app.models import NAME, Provider
+from rasweb.rows import RowsField, pks_of
 from templates_app import distribution, guests, preflight
 from templates_app.creation import NewTemplate
 from templates_app.models import CloneMethod, Template
@@ -30,12 +31,12 @@ class Choice:
 class PropertiesForm(forms.Form):
     """The Distribution tab: the list of providers, and how many at once."""
 
-    providers = forms.ModelMultipleChoiceField(Provider.objects.all(), required=False)
+    providers = RowsField(Provider.objects.all(), required=False)
     max_concurrent = forms.IntegerField(
         label=_("Number of providers for concurrent distribution"), min_value=1, max_value=1000
     )
     delete_guests = forms.IntegerField(required=False, min_value=0)
-    was = forms.ModelMultipleChoiceField(Provider.objects.all(), required=False)
+    was = RowsField(Provider.objects.all(), required=False)
 
     def __init__(self, template: Template, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {"max_concurrent": template.max_concurrent}
@@ -84,7 +85,7 @@ class PropertiesForm(forms.Form):
 
     def picked(self) -> set[int]:
         if self.is_bound:
-            return {int(pk) for pk in self.data.getlist("providers") if pk.isdecimal()}  # type: ignore[attr-defined]  # a QueryDict
+            return set(pks_of(self.data.getlist("providers")))  # type: ignore[attr-defined]  # a QueryDict
         return {pk for pk, target in self.before.items() if target.desired == Desired.PRESENT}
 
 
@@ -126,7 +127,7 @@ class WizardForm(forms.Form):
     name = forms.CharField(label=_("Name of the template"), max_length=63, validators=[NAME])
     clone_method = forms.ChoiceField(label=_("Clone method"), choices=CloneMethod.choices)
     multi_provider = forms.BooleanField(label=_("Distribute to several VDI providers"), required=False)
-    targets = forms.ModelMultipleChoiceField(Provider.objects.all(), label=_("Target list"), required=False)
+    targets = RowsField(Provider.objects.all(), label=_("Target list"), required=False)
     max_concurrent = forms.IntegerField(
         label=_("Number of providers for concurrent distribution"), min_value=1, max_value=1000
     )

@@ -65,7 +65,7 @@ def of_guests(chosen: Sequence[GuestVM], role: str | None) -> list[Item]:
     off = switch or ("" if any(guest.power != "off" for guest in chosen) else _("Is off"))
     return [
         Item(_("Start"), "player-play", _verb("start", chosen), on, verb="post"),
-        Item(_("Stop"), "player-stop", _verb("stop", chosen), off, verb="post"),
+        Item(_("Stop"), "player-stop", _verb("stop", chosen), off),
         Item(_("Recreate"), "refresh", _verb("recreate", chosen), no or _busy(chosen), gap=True),
         Item(_("Delete"), "trash", _verb("delete", chosen), no, True, True),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
+from rasweb.rows import pks_of
+
 
 def who(request: HttpRequest) -> str:
     """The name that orders are recorded under."""
@@ -12,4 +14,4 @@ def who(request: HttpRequest) -> str:
 
 def chosen(request: HttpRequest) -> list[int]:
     """The primary keys of a selection."""
-    return [int(pk) for pk in request.GET.getlist("pk")[:1000] if pk.isdecimal() and len(pk) < 19]
+    return pks_of(request.GET.getlist("pk")[:1000])

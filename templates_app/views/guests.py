@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db.models import F, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -12,6 +14,7 @@ from rasweb import access
 from rasweb.answers import acted, answer, dialog
 from rasweb.listing import Listing, list_sign, listing, query
 from rasweb.refusals import Refusal
+from rasweb.rows import pk_of
 from templates_app import guests as orders
 from templates_app import menu as menus
 from templates_app import pages
@@ -29,6 +32,12 @@ SORTS = {
     "changed": lambda each: each.changed_at,
 }
 
+ORDERS: dict[str, Callable[[GuestVM, str], object]] = {
+    "stop": lambda row, by: orders.switch(row, False, by),
+    "recreate": orders.recreate,
+    "delete": orders.delete,
+}
+
 
 def guests(request: HttpRequest) -> HttpResponse:
     context = {
@@ -41,7 +50,7 @@ def guests(request: HttpRequest) -> HttpResponse:
 
 
 def listed(request: HttpRequest) -> Listing:
-    text, phase, template = query(request), request.GET.get("state", ""), request.GET.get("template", "")
+    text, phase, template = query(request), request.GET.get("state", ""), pk_of(request.GET.get("template"))
     rows = pages.guests_of()
     if text:
         rows = rows.filter(
@@ -51,8 +60,8 @@ def listed(request: HttpRequest) -> Listing:
         rows = rows.exclude(version=F("template__current_version"))
     elif phase:
         rows = rows.filter(phase=phase)
-    if template.isdecimal():
-        rows = rows.filter(template=int(template))
+    if template is not None:
+        rows = rows.filter(template=template)
     return listing(request, rows, SORTS, GuestVM.objects.count())
 
 
@@ -85,11 +94,11 @@ def create(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def selected(request: HttpRequest, verb: str) -> HttpResponse:
-    """One order for each guest of the selection; the destructive ones ask first, and say the number."""
+    """One order for each guest of the selection; all but a start ask first, and say the number."""
     rows = list(pages.guests_of(pk__in=chosen(request)))
-    if verb in ("start", "stop"):
-        return _switch(request, rows, verb == "start")
-    if verb not in ("recreate", "delete"):
+    if verb == "start":
+        return _start(request, rows)
+    if verb not in ORDERS:
         raise Http404
     context = {"guests": rows, "verb": verb, "path": request.get_full_path(), "number": len(rows)}
     template = "templates_app/guests_confirm.html"
@@ -129,13 +138,12 @@ def one(pk: int) -> GuestVM:
     return get_object_or_404(pages.guests_of(), pk=pk)
 
 
-def _switch(request: HttpRequest, rows: list[GuestVM], on: bool) -> HttpResponse:
+def _start(request: HttpRequest, rows: list[GuestVM]) -> HttpResponse:
     def verb() -> None:
         for row in rows:
-            orders.switch(row, on, who(request))
+            orders.switch(row, True, who(request))
 
-    said = _("Start is ordered.") if on else _("Stop is ordered.")
-    return acted(verb, lambda: pages.parts(*rows), said)
+    return acted(verb, lambda: pages.parts(*rows), _("Start is ordered."))
 
 
 def _each(rows: list[GuestVM], verb: str, by: str) -> list[Refusal]:
@@ -143,7 +151,7 @@ def _each(rows: list[GuestVM], verb: str, by: str) -> list[Refusal]:
     refusals = []
     for row in rows:
         try:
-            (orders.recreate if verb == "recreate" else orders.delete)(row, by)
+            ORDERS[verb](row, by)
         except Refusal as refusal:
             refusals.append(refusal)
     return refusals

@@ -38,18 +38,23 @@ def _enter(request: HttpRequest, rows: list[Template]) -> HttpResponse:
 
 def leave(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Template.objects.select_related("source_provider", "current_version"), pk=pk)
-    context = {"template": row, "guests": row.guests.count(), "sign": pages.event_sign("template")}
+    choice, note = request.POST.get("choice", orders.NEW_VERSION), request.POST.get("note", "")[:500]
+    context = {
+        "template": row,
+        "guests": row.guests.count(),
+        "sign": pages.event_sign("template"),
+        "choice": choice,
+        "note": note,
+    }
     if request.method != "POST":
         return dialog(request, "templates_app/leave.html", **context)
     try:
-        orders.leave(
-            row, request.POST.get("choice", ""), who(request), note=request.POST.get("note", "")[:500]
-        )
+        orders.leave(row, request.POST.get("choice", ""), who(request), note=note)
     except Refusal as refusal:
         if refusal.code == "VM_RUNNING":  # said where it can be shut down
             return dialog(request, "templates_app/leave.html", still_running=True, **context)
         return dialog(request, "templates_app/leave.html", refusal=refusal, **context)
-    if context["guests"] and request.POST.get("choice") == orders.NEW_VERSION:
+    if context["guests"] and choice == orders.NEW_VERSION:
         return dialog(request, "templates_app/recreate.html", **_question(row))
     return answer(pages.parts(row), _("Maintenance is being left."), close=True)
 

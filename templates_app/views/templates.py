@@ -131,17 +131,16 @@ def retry_selected(request: HttpRequest) -> HttpResponse:
 
 
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    row = one(pk)
+    row, refusal = one(pk), None
     if request.method == "POST":
         try:
             orders.delete(row, who(request))
-        except Refusal as refusal:
-            return dialog(request, "templates_app/delete.html", template=row, refusal=refusal)
-        return answer(all_parts(row), _("%s is being deleted.") % row, close=True)
-    held = pages.targets_of(template=pk)
-    return dialog(
-        request, "templates_app/delete.html", template=row, targets=held, guests=row.guests.all()[:20]
-    )
+            return answer(all_parts(row), _("%s is being deleted.") % row, close=True)
+        except Refusal as no:
+            refusal = no
+    held, guests = pages.targets_of(template=pk), row.guests.select_related("provider")[:20]
+    context = {"template": row, "targets": held, "guests": guests, "refusal": refusal}
+    return dialog(request, "templates_app/delete.html", **context)
 
 
 def create_again(request: HttpRequest, pk: int) -> HttpResponse:

@@ -12,6 +12,7 @@ from providers_app.drivers.base import Can
 from providers_app.models import Provider
 from rasweb.answers import go
 from rasweb.refusals import Refusal
+from rasweb.rows import pk_of, pks_of
 from templates_app import creation
 from templates_app.forms import WizardForm, source_choices
 from templates_app.views import who
@@ -79,10 +80,8 @@ def _show(
     request: HttpRequest, form: WizardForm, step: str, *, errors: bool, refusal: Refusal | None = None
 ) -> HttpResponse:
     source = form["source"].value() or ""
-    provider = (
-        Provider.objects.filter(pk=source.partition(":")[0] or 0).first() if source[:1].isdecimal() else None
-    )
-    picked = [pk for pk in form["targets"].value() or [] if str(pk).isdecimal()]
+    provider = Provider.objects.filter(pk=pk_of(source.partition(":")[0]) or 0).first()
+    picked = pks_of(form["targets"].value() or [])
     others = Provider.objects.exclude(pk=provider.pk if provider else 0)
     sources, bare = source_choices()
     context = {

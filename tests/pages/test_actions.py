@@ -112,6 +112,16 @@ def test_leaving_maintenance_needs_a_choice(world: World, operator: Client) -> N
     assert (template.phase, template.maintenance["note"]) == ("exiting", "Patches")
 
 
+def test_a_refused_leave_keeps_the_choice_and_the_note(world: World, operator: Client) -> None:
+    source = world.silent("source")
+    template = world.template("win11", source, phase="maintenance")
+    html = post(operator, "template-leave", template.pk, choice="discard", note="Left as it was")
+    assert "not available" in html
+    assert 'value="discard" checked' in html
+    assert 'value="new_version" checked' not in html
+    assert 'value="Left as it was"' in html
+
+
 def test_a_running_working_copy_can_be_shut_down_then_switched_off(world: World, operator: Client) -> None:
     kept = {"vm": "win11-maintenance", "power": "on"}
     template = world.template("win11", world.provider("source"), phase="maintenance", maintenance=kept)
@@ -155,6 +165,22 @@ def test_a_template_with_guests_is_not_deleted_and_says_so(busy: Template, opera
     assert "Guest VMs of win11 exist" in post(operator, "template-delete", busy.pk)
     busy.refresh_from_db()
     assert busy.phase == "ready"
+
+
+def test_a_refused_deletion_of_a_template_offers_no_button(world: World, operator: Client) -> None:
+    template = world.template("win11", world.provider("source"), phase="maintenance")
+    html = post(operator, "template-delete", template.pk)
+    assert "are deleted from 1 provider." in html
+    assert "Delete the template" not in html
+
+
+def test_a_stop_asks_first_and_says_the_number(busy: Template, operator: Client) -> None:
+    pks = list(busy.guests.values_list("pk", flat=True))
+    query = "?" + "&".join(f"pk={pk}" for pk in pks)
+    asked = operator.get(reverse("guests-selected", args=["stop"]) + query, headers={"HX-Request": "1"})
+    assert f"Stop {len(pks)} guest VMs" in asked.content.decode()
+    assert "switched off after a while" in asked.content.decode()
+    assert "HX-Request" not in post(operator, "guests-selected", "stop", query=query)
 
 
 def test_guests_are_deleted_only_with_their_number_typed(busy: Template, operator: Client) -> None:

@@ -119,6 +119,25 @@ def test_hostile_names_are_shown_as_text_everywhere(
         assert not read(html).faults, url
 
 
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000, "1x", "٣", ""])
+def test_whatever_stands_for_a_number_in_an_address_is_answered(
+    busy: Template, administrator: Client, number: str
+) -> None:
+    for name, field in (
+        ("guests", "template"),
+        ("providers-menu", "pk"),
+        ("guests-menu", "pk"),
+        ("template-new", "source"),
+    ):
+        assert administrator.get(reverse(name), {field: number}).status_code in (200, 404)
+    wizard = {"step": "distribution", "go": "add", "source": number, "available": number, "targets": number}
+    assert administrator.post(reverse("template-new"), wizard).status_code == 200
+    tried = {"kind": "directory", "provider": number, "set-path": "/nowhere"}
+    assert administrator.post(reverse("provider-test"), tried).status_code == 200
+    listed = {"providers": number, "max_concurrent": 4}
+    assert administrator.post(reverse("template-properties", args=[busy.pk]), listed).status_code == 200
+
+
 @pytest.mark.parametrize("role", [access.VIEWER, access.OPERATOR, access.ADMINISTRATOR])
 def test_no_page_holds_inline_code_or_style_or_one_id_twice(
     busy: Template, role: str, login: Callable[[str | None], Client]

@@ -9,6 +9,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from providers_app import connections
+from providers_app.forms import ProviderForm
 from providers_app.models import Installation, Provider
 from tests.pages.conftest import World
 
@@ -88,6 +90,20 @@ def test_check_now_says_what_came_of_it(
     row.refresh_from_db()
     assert row.error_code
     assert row.error_text in response.content.decode()
+
+
+def test_a_limit_to_the_byte_is_not_rounded_by_saving_the_form(
+    folder: Path, administrator: Client, db: None
+) -> None:
+    row = connections.add("far", "directory", {"path": str(folder)}, limits={"bandwidth_limit": 500_000})
+    form = ProviderForm("directory", provider=row)
+    sent = {"set-path": str(folder), "max_copies": 3, "bandwidth": form.initial["bandwidth"]}
+    administrator.post(reverse("provider-edit", args=[row.pk]), sent)
+    row.refresh_from_db()
+    assert (row.bandwidth_limit, row.max_copies) == (500_000, 3)
+    administrator.post(reverse("provider-edit", args=[row.pk]), sent | {"bandwidth": "1.5"})
+    row.refresh_from_db()
+    assert row.bandwidth_limit == 1_572_864
 
 
 def test_all_copies_together_get_a_limit(administrator: Client, db: None) -> None:

@@ -259,7 +259,6 @@ def _description(name: str, size: int, form: str, backing: tuple[str, str] | Non
     xmltext.add(root, "allocation", 0)
     target = xmltext.add(root, "target")
     xmltext.add(target, "format", type=form)
-    xmltext.add(xmltext.add(target, "permissions"), "mode", "0644")
     if backing:
         store = xmltext.add(root, "backingStore")
         xmltext.add(store, "path", backing[0])

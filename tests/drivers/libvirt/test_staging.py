@@ -32,6 +32,19 @@ def test_an_unfinished_volume_begins_with_nothing_until_it_is_published(bench: L
     assert bench.path(image.ref).read_bytes() == content
 
 
+def test_no_account_of_the_host_but_its_own_reads_what_is_made_there(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(size=LARGE, runs=RUNS), NAME, IMAGE, RUNS)
+    for name, linked in (("linked", True), ("full", False)):
+        host.clone(CloneSpec(name, (image.ref,), ("raw",), linked, Definition(64, 1), GUEST))
+    sink = host.stage("next.raw", LARGE, IMAGE)
+    assert sink.copy_from(image.ref, lambda _: None)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in bench.folder.iterdir()}
+    assert len(modes) == 8
+    assert set(modes.values()) == {0o600}
+    sink.abort()
+
+
 def test_a_volume_without_its_note_is_somebodys_volume_and_no_base(bench: LibvirtBench) -> None:
     host = bench.connected()
     image = publish(host, known_bytes(), NAME, IMAGE)

@@ -236,7 +236,8 @@ def _tidy(host: Host, name: str, mark: Mark) -> bool:
         if owner != name:
             continue
         order = notes.read(host.pool, volume)
-        if order is None or (mark.owns(order.mark) and order.name == name):
+        unfinished = order is None and notes.unfinished(host.pool, volume)
+        if unfinished or (order and mark.owns(order.mark) and order.name == name):
             done = _settle(host, name, order)
             finished = finished or done is True
             if done is not None:

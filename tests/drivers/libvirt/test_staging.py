@@ -89,6 +89,20 @@ def test_files_of_others_that_are_named_like_ours_stay(bench: LibvirtBench) -> N
     assert {name: bench.path(name).read_bytes() for name in FOREIGN} == before
 
 
+def test_an_order_of_others_stays_and_one_that_was_never_filled_goes(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    theirs, empty = ".desk.0123456789abcdef.vm.json", ".desk.fedcba9876543210.vm.json"
+    bench.add_foreign_image(theirs)
+    bench.path(empty).write_bytes(b"")
+    spec = CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1), GUEST)
+    host.clone(spec)
+    host.recreate(spec)
+    host.delete_guest("desk", GUEST)
+    assert bench.litter() == [theirs]
+    assert bench.path(theirs).read_bytes() == b"somebody else's"
+
+
 def test_what_a_note_of_ours_names_goes_with_it(bench: LibvirtBench) -> None:
     host = bench.connected()
     host.stage(NAME, LARGE, IMAGE).close()

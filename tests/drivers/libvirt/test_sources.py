@@ -379,6 +379,21 @@ def test_a_recreated_guest_keeps_its_uuid_and_its_network_address(bench: Libvirt
     assert before != after
 
 
+def test_a_guest_that_was_given_uefi_goes_with_its_variables(bench: LibvirtBench) -> None:
+    host = bench.connected()
+    image = publish(host, known_bytes(), NAME, IMAGE)
+    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1), GUEST))
+    variables = bench.path("desk_VARS.fd")
+    variables.write_bytes(b"variables")
+    loader = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>"
+    boot = f"{loader}<nvram>{bench.inner}/{variables.name}</nvram></os>"
+    bench.libvirt.defineXML(bench.definitions()["desk"].replace("</os>", boot))
+    assert [guest.name for guest in host.survey().guests] == ["desk"]
+    host.delete_guest("desk", GUEST)
+    assert not variables.exists()
+    assert (host.survey().guests, bench.litter()) == ((), [])
+
+
 def test_a_host_with_a_switch_of_its_own_attaches_all_guests_to_it(bench: LibvirtBench) -> None:
     host = bench.connected(network="br0")
     assert host.survey().networks is None

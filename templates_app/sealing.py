@@ -130,7 +130,7 @@ class _Run:
                     self._engine.stop()  # without it nothing else needs to be read
         if workers.stopping():
             self._engine.stop()
-        if not self._pulse() or self._lost:
+        if not self._pulse() or self._lost or self._engine.silent_for > lanes.ENGINE_SILENT_SECONDS:
             self._lost = True
             self._engine.kill()
 

@@ -125,6 +125,7 @@ class Copy:
         self._ordered: set[str] = set()
         self._under_way: set[str] = set()
         self._newcomers: tuple[Crew, health.Inquiry] | None = None
+        self._alone = any(target.error_code == places.ALONE for target, _ in ready)
         self._in_doubt = False
         self._stopped = False
         self._ending = False
@@ -199,7 +200,7 @@ class Copy:
                 self._ordered.add(lane)
                 self._engine.cancel(lane)
         self._limits.adjust(self._engine, self._open.values())
-        if not (self._stopped or self._ending):
+        if not (self._stopped or self._ending or self._alone):
             self._recruit()
 
     def _recruit(self) -> None:
@@ -336,15 +337,13 @@ class Copy:
             reading_from=None,
         )
 
-    @staticmethod
-    def _lost(target: DistributionTarget) -> None:
-        fail(
-            target,
-            "WORKER_LOST",
-            "The copy process ended unexpectedly.",
-            "It is tried again by itself.",
-            permanent=False,
-        )
+    def _lost(self, target: DistributionTarget) -> None:
+        """The engine crashed, maybe over another host: who came further with it is not charged."""
+        latest = self._progress.get(str(target.pk))
+        if latest is not None and latest.done > target.bytes_peak:
+            target.bytes_done, target.attempt = latest.done, 0
+        text = "The copy process ended unexpectedly; it goes on in one of its own."
+        fail(target, places.ALONE, text, "It is tried again by itself.", permanent=False)
 
 
 def fail(target: DistributionTarget, code: str, text: str, action: str, *, permanent: bool) -> None:
@@ -356,11 +355,12 @@ def fail(target: DistributionTarget, code: str, text: str, action: str, *, perma
     common: dict[str, Any] = {
         "rate": 0,
         "reading_from": None,
+        "attempt": target.attempt,
         "bytes_peak": 0 if permanent else max(target.bytes_peak, target.bytes_done),
     }
     next_try = target.next_try()
     if target.cancel or target.desired == Desired.ABSENT:
-        target.release(Phase.WAITING, attempt=0, next_try_at=None, **common, **cause)
+        target.release(Phase.WAITING, next_try_at=None, **common | {"attempt": 0}, **cause)
     elif code == "CHECKSUM_MISMATCH" and target.attempt == 1:
         target.release(Phase.WAITING, next_try_at=None, bytes_done=0, **common, **cause)
     elif permanent or next_try is None:

@@ -1,7 +1,7 @@
 """Who may copy now: the limits of templates, of hosts and of workers, and who waits for a place.
 
 A copy that runs takes along who waits for the same version, so that the source is read once; everybody else gets an
-engine of their own. Small remainders go first.
+engine of their own. Whose engine crashed gets one alone. Small remainders go first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from templates_app.states import COPYING_PHASES, Desired, Phase, TemplatePhase
 
 SPARE_WORKERS = 2
 AT_ONCE = 100
+# The former engine crashed, over whichever of its hosts: the next one has this host alone, and harms no other.
+ALONE = "ENGINE_LOST"
 # A thread of the former engine may still hang on the host: another engine, and so another process, goes on.
-APART = "STALLED"
+APART = ("STALLED", ALONE)
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,15 @@ def waiting_templates() -> set[int]:
 
 
 def claim(template_id: int) -> Crew | None:
-    """Take as many targets as there are free places, all of one version that no running copy takes along."""
+    """Take as many targets as there are free places, all of one version that no running copy takes along.
+
+    Or a single one, whose former engine crashed.
+    """
     with transaction.atomic():
         template = Template.objects.select_for_update().filter(pk=template_id).first()
         waiting = _waiting().filter(template=template_id).exclude(_taken_along())
-        first = _in_order(waiting).select_related("wanted_version").first()
+        free = waiting.exclude(provider__in=_full_providers()).select_related("wanted_version")
+        first = _in_order(free).first()
         if template is None or first is None or _no_worker_to_spare():
             return None
         version = lanes.wanted(first)
@@ -57,14 +63,16 @@ def claim(template_id: int) -> Crew | None:
         if source is None:
             _without_source(waiting)
             return None
-        taken = _take(waiting.filter(wanted_version=version), template, source)
+        together = waiting.filter(wanted_version=version).exclude(error_code=ALONE)
+        alone = waiting.filter(pk=first.pk)
+        taken = _take(alone if first.error_code == ALONE else together, template, source)
     return Crew(source, version, taken) if taken else None
 
 
 def claim_more(crew: Crew) -> Crew | None:
     """Take targets along with a copy that runs already."""
     rows = _waiting().filter(template=crew.version.template_id, wanted_version=crew.version)
-    rows = rows.exclude(error_code=APART)
+    rows = rows.exclude(error_code__in=APART)
     if not rows.exists():
         return None
     with transaction.atomic():
@@ -74,7 +82,7 @@ def claim_more(crew: Crew) -> Crew | None:
     return Crew(crew.source, crew.version, taken) if taken else None
 
 
-_apart = Case(When(error_code=APART, then=Value(True)), default=Value(False), output_field=BooleanField())
+_apart = Case(When(error_code__in=APART, then=Value(True)), default=Value(False), output_field=BooleanField())
 
 
 def _waiting() -> QuerySet[DistributionTarget]:
@@ -100,11 +108,12 @@ def _running() -> QuerySet[DistributionTarget]:
 
 
 def _under_way() -> set[int | None]:
-    return set(_running().values_list("copying_version_id", flat=True))
+    """The versions of copies that take others along."""
+    return set(_running().exclude(error_code=ALONE).values_list("copying_version_id", flat=True))
 
 
 def _taken_along() -> Q:
-    return Q(wanted_version__in=_under_way() - {None}) & ~Q(error_code=APART)
+    return Q(wanted_version__in=_under_way() - {None}) & ~Q(error_code__in=APART)
 
 
 def _take(

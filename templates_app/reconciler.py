@@ -37,7 +37,16 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0
-TRANSIENT = ("UNREACHABLE", "TIMEOUT", "STALLED", "WORKER_LOST", "SOURCE_UNREACHABLE", "IO_ERROR", "FAILED")
+TRANSIENT = (
+    "UNREACHABLE",
+    "TIMEOUT",
+    "STALLED",
+    "WORKER_LOST",
+    "ENGINE_LOST",
+    "SOURCE_UNREACHABLE",
+    "IO_ERROR",
+    "FAILED",
+)
 
 
 class Reconciler:

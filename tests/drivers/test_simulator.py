@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -71,8 +73,10 @@ def test_a_word_that_is_no_fault_is_refused_with_a_sentence(bench: SimulatorBenc
 
 
 def test_all_faults_are_told_in_one_line() -> None:
-    faults = Faults.parse("refuse=survey,stage hang slow=5 cut=6 no_space=7 corrupt=8 hostile_names")
-    assert faults.refuse == {"survey", "stage"}
+    faults = Faults.parse(
+        "refuse=survey,stage hang crash=write slow=5 cut=6 no_space=7 corrupt=8 hostile_names"
+    )
+    assert (faults.refuse, faults.crash) == ({"survey", "stage"}, {"write"})
     assert (faults.slow, faults.cut, faults.no_space, faults.corrupt, faults.hostile_names) == (
         5,
         6,
@@ -116,6 +120,15 @@ def test_hang_hangs_until_it_is_switched_off(bench: SimulatorBench, host: Driver
     bench.switch("")
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_crash_ends_the_process_that_calls(bench: SimulatorBench, host: Driver) -> None:
+    bench.switch("crash=stage")
+    host.survey()
+    if (child := os.fork()) == 0:
+        host.stage(NAME, SIZE, IMAGE)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def test_slow_takes_its_time(bench: SimulatorBench, host: Driver) -> None:

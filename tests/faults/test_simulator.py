@@ -8,6 +8,7 @@ from tests.faults.bench import MIB, Bench
 
 pytestmark = pytest.mark.product
 
+HEALTHY = ("one", "two", "three")
 FAULTS = {
     "hangs": "hang=write",
     "cuts": f"cut={4 * MIB}",
@@ -47,4 +48,24 @@ def test_each_fault_has_its_word_and_code_and_all_converge_when_it_is_over(bench
     bench.until_ok(*FAULTS)
     assert bench.status("win11")["distribution"] == "OK"
     assert bench.run("template", "verify", "win11")[0]["ok"]
+    bench.check()
+
+
+def test_a_host_that_crashes_the_copy_process_fails_alone(bench: Bench) -> None:
+    bench.product.env["RASWEB_RETRY_DELAYS"] = "1,1"
+    bench.product.start()
+    bench.add("source")
+    bench.add(*HEALTHY, bandwidth=4 * MIB)
+    bench.add("poison", kind="simulator")
+    bench.vm("source")
+    bench.faults("poison", "crash=write")
+    everyone = [word for host in (*HEALTHY, "poison") for word in ("--target", host)]
+    bench.run("template", "create", "win11", "--source", "source:golden", "--concurrent", "8", *everyone)
+    bench.until_ok(*HEALTHY)
+    bench.until_phase("failed", "poison")
+    assert bench.words("win11")["poison"][1:] == ("Failed to distribute", "ENGINE_LOST")
+
+    bench.faults("poison", "")
+    bench.run("template", "retry", "win11")
+    bench.until_ok("poison")
     bench.check()

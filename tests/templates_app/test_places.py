@@ -94,6 +94,23 @@ def test_a_host_that_hung_gets_another_engine(hosts: Hosts, still: Template, cre
     assert [each.pk for each in apart.targets] == [target.pk]
 
 
+def test_whose_engine_crashed_gets_one_alone(hosts: Hosts, still: Template) -> None:
+    lost = {wait_on(still, hosts.add(name), error_code="ENGINE_LOST").pk for name in ("a", "b")}
+    well = wait_on(still, hosts.add("c"), bytes_total=1)
+    crews = [places.claim(still.pk) for _ in range(3)]
+    taken = [[target.pk for target in crew.targets] for crew in crews if crew]
+    assert sorted(taken) == [[pk] for pk in sorted(lost | {well.pk})]
+    assert places.claim(still.pk) is None
+
+
+def test_a_copy_alone_takes_nobody_along(hosts: Hosts, still: Template) -> None:
+    wait_on(still, hosts.add("lost"), error_code="ENGINE_LOST")
+    assert places.claim(still.pk) is not None
+    wait_on(still, hosts.add("late"))
+    assert places.waiting_templates() == {still.pk}
+    assert places.claim(still.pk) is not None
+
+
 def test_no_more_go_along_than_the_template_allows(hosts: Hosts, still: Template, crew: places.Crew) -> None:
     for name in ("a", "b", "c"):
         wait_on(still, hosts.add(name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +13,7 @@ from providers_app.drivers.files import Folder
 
 FILE = "faults"
 GRAMMAR = (
-    "refuse[=verb,…] hang[=verb,…] slow=BYTES_PER_SECOND cut=BYTES "
+    "refuse[=verb,…] hang[=verb,…] crash[=verb,…] slow=BYTES_PER_SECOND cut=BYTES "
     "no_space[=BYTES] corrupt[=OFFSET] hostile_names"
 )
 _EVERYWHERE = frozenset({"*"})
@@ -29,10 +31,11 @@ HOSTILE_NAMES = (
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong now. ``refuse`` and ``hang`` name steps, ``*`` for all; None: that fault is off."""
+    """What goes wrong now. ``refuse``, ``hang`` and ``crash`` name steps, ``*`` for all; None: that fault is off."""
 
     refuse: frozenset[str] = frozenset()
     hang: frozenset[str] = frozenset()
+    crash: frozenset[str] = frozenset()
     slow: int = 0
     cut: int | None = None
     no_space: int | None = None
@@ -45,7 +48,7 @@ class Faults:
         found: dict[str, object] = {}
         for word in text.split():
             name, given, value = word.partition("=")
-            if name in ("refuse", "hang"):
+            if name in ("refuse", "hang", "crash"):
                 found[name] = frozenset(value.split(",")) if value else _EVERYWHERE
             elif name in ("slow", "cut") or (given and name in ("no_space", "corrupt")):
                 found[name] = _number(word, value)
@@ -81,9 +84,11 @@ class Plan:
             ) from None
 
     def meet(self, step: str) -> Faults:
-        """Refuse the step, or hang in it until that fault is switched off; return the other faults."""
+        """Refuse the step, die in it, or hang until that fault is switched off; return the other faults."""
         while (faults := self.now()) and _applies(faults.hang, step):
             time.sleep(_LOOK_AGAIN)
+        if _applies(faults.crash, step):
+            os.kill(os.getpid(), signal.SIGKILL)
         if _applies(faults.refuse, step):
             raise Refused(
                 f"The simulator refuses to {step.replace('_', ' ')}, as it was told.",

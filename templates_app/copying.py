@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -137,10 +138,10 @@ class Copy:
                 self._handle(event)
                 self._watch()
         for target in self._newcomers[0].targets if self._newcomers else ():
-            self._put_back(target)
+            self._pulse.store(partial(self._put_back, target), target)
         for lane, target in self._open.items():
             late = self._engine.ended and lane not in self._under_way
-            self._put_back(target) if late else self._lost(target)
+            self._pulse.store(partial(self._put_back if late else self._lost, target), target)
 
     def _job(self) -> Job:
         images = PublishedImage.objects.filter(target__provider=self._source, version=self._version)
@@ -170,12 +171,16 @@ class Copy:
             case events.Verified(lane=lane):
                 self._publish(lane)
             case events.Published(lane=lane) if lane in self._open:
-                self._installed(self._open.pop(lane), event)
+                self._settle(lane, partial(self._installed, self._open[lane], event))
             case events.Failed(lane=lane) if lane in self._open:
-                self._failed(self._open.pop(lane), event)
+                self._settle(lane, partial(self._failed, self._open[lane], event))
             case events.Failed(lane=None):
                 self._ending = True
                 log.warning("copying version %s: %s %s", self._version, event.code, event.text)
+
+    def _settle(self, lane: str, write: Callable[[], None]) -> None:
+        self._pulse.store(write, self._open[lane])
+        del self._open[lane]
 
     def _watch(self) -> None:
         if workers.stopping() and not self._stopped:
@@ -210,8 +215,9 @@ class Copy:
             self._newcomers = (crew, health.Inquiry(_hosts(crew))) if crew else None
         elif self._newcomers[1].done:
             crew, inquiry = self._newcomers
+            ready = self._pulse.store(lambda: _passed(crew, inquiry.answers()), *crew.targets)
             self._newcomers = None
-            for target, there in _passed(crew, inquiry.answers()):
+            for target, there in ready:
                 self._take_along(target, there)
 
     def _take_along(self, target: DistributionTarget, there: dict[int, Image]) -> None:
@@ -231,7 +237,7 @@ class Copy:
         target = self._open.get(lane)
         if target is None or to is None or to not in target.moves[target.phase]:
             return
-        if not target.advance(to):
+        if not self._pulse.store(partial(target.advance, to), target):
             self._open.pop(lane)
             self._engine.cancel(lane)
 
@@ -240,7 +246,7 @@ class Copy:
         target = self._open.get(lane)
         if target is not None:
             self._move(lane, Phase.PUBLISHING)
-            target.refresh_from_db()
+            self._pulse.store(target.refresh_from_db, target)
         if target is None or lane not in self._open or target.cancel or target.desired == Desired.ABSENT:
             self._ordered.add(lane)
             self._engine.cancel(lane)

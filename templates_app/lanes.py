@@ -8,20 +8,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    transaction,
+)
 
 from providers_app.drivers.base import Disk
 from providers_app.hostcalls import HostAddress
 from providers_app.models import Inventory, Provider
 from templates_app.models import DiskVersion, DistributionTarget, PublishedImage, Template, TemplateVersion
 from templates_app.models.template import filled, image_name
+from templates_app.models.work import Work
 from templates_app.states import Phase, TemplatePhase
 from templates_app.transfer.job import Address, Base, Job, LaneDisk, LaneJob, SourceDisk, SourceJob
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 40.0
@@ -53,6 +62,32 @@ class Pulse:
             log.warning("progress was not stored: %s", error)
             close_old_connections()
         return now - self._last < SILENT_SECONDS
+
+    def store(self, write: Callable[[], T], *rows: Work) -> T:
+        """As :func:`store`, for as long as the claims are certain to be ours."""
+        return store(write, *rows, seconds=SILENT_SECONDS - (time.monotonic() - self._last))
+
+
+def store(write: Callable[[], T], *rows: Work, seconds: float = SILENT_SECONDS) -> T:
+    """Write what must not be lost, in one transaction; ask a database that is away again for so many seconds.
+
+    ``write`` begins each time with the ``rows`` as they were: what was rolled back is not taken for done, and what
+    was committed although nobody said so is not done twice, as the row in the database is another one then.
+    """
+    ends = time.monotonic() + seconds
+    before = [dict(vars(row)) for row in rows]
+    while True:
+        try:
+            with transaction.atomic():
+                return write()
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > ends:
+                raise
+            log.warning("not stored yet: %s", error)
+        for row, fields in zip(rows, before, strict=True):
+            vars(row).update(fields)
+        close_old_connections()
+        time.sleep(BEAT_SECONDS)
 
 
 def address(host: HostAddress) -> Address:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
-
-from django.db import transaction
 
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
 from providers_app.drivers.base import VM, CloneSpec, DriverError, Missing, Survey
 from providers_app.hostcalls import Stopped
 from rasweb.refusals import Refusal
-from templates_app import distribution, queue, recreation, sealing, workingcopy
+from templates_app import distribution, lanes, queue, recreation, sealing, workingcopy
 from templates_app.gate import changed_meanwhile, order
 from templates_app.guests import image_refs
 from templates_app.leases import ask
@@ -137,18 +136,24 @@ def _seal(template: Template) -> None:
         sealed = sealing.seal(template, vm)
     except sealing.Unchanged:
         return
-    with transaction.atomic():
-        by, note = template.maintenance["by"], template.maintenance.get("note", "")
-        version = sealing.add_version(template, sealed, by, note)
-        order = {**template.maintenance, "sealed": version.number}
-        if not template.advance(
-            TemplatePhase.EXITING, f"Version {version.number}.", current_version=version, maintenance=order
-        ):
-            raise Stopped
-        distribution.want_version(template, version, by)
-        sealing.record_source(template, version, sealed)
-        recreation.ask(template, version, by)
+    lanes.store(partial(_add_version, template, sealed), template)
     queue.soon("distribute", template.pk)
+
+
+def _add_version(template: Template, sealed: sealing.Sealed) -> None:
+    template.refresh_from_db(fields=["maintenance"])
+    if "sealed" in template.maintenance:  # it was committed, though the database could not say so
+        return
+    by, note = template.maintenance["by"], template.maintenance.get("note", "")
+    version = sealing.add_version(template, sealed, by, note)
+    order = {**template.maintenance, "sealed": version.number}
+    if not template.advance(
+        TemplatePhase.EXITING, f"Version {version.number}.", current_version=version, maintenance=order
+    ):
+        raise Stopped
+    distribution.want_version(template, version, by)
+    sealing.record_source(template, version, sealed)
+    recreation.ask(template, version, by)
 
 
 def _spec(template: Template) -> CloneSpec:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone
 
 from providers_app import health
@@ -59,14 +59,7 @@ def create(pk: int) -> None:
         return
     try:
         sealed = seal(template, _source_vm(template))
-        with transaction.atomic():
-            version = add_version(template, sealed, template.created_by, "")
-            if not template.release(
-                TemplatePhase.READY, current_version=version, bytes_done=0, bytes_total=0, **no_error()
-            ):
-                raise Stopped
-            distribution.want_version(template, version, template.created_by)
-            record_source(template, version, sealed)
+        lanes.store(partial(_begin, template, sealed), template)
     except Stopped:
         template.release(TemplatePhase.CREATING, "Stopped; another worker begins again.")
     except DriverError as fault:
@@ -77,6 +70,16 @@ def create(pk: int) -> None:
         template.release(to, **error(fault.code, fault.text, fault.action))
     else:
         queue.soon("distribute", template.pk)
+
+
+def _begin(template: Template, sealed: Sealed) -> None:
+    version = add_version(template, sealed, template.created_by, "")
+    if not template.release(
+        TemplatePhase.READY, current_version=version, bytes_done=0, bytes_total=0, **no_error()
+    ):
+        raise Stopped
+    distribution.want_version(template, version, template.created_by)
+    record_source(template, version, sealed)
 
 
 def seal(template: Template, vm: VM) -> Sealed:
@@ -119,7 +122,8 @@ class _Run:
                 self._progress = open_lanes[LANE]
             case events.Sealed(disks=disks):
                 self._disks = self._disk_versions(disks)
-                self._unchanged = _same_as_current(self._template, self._disks)
+                same = partial(_same_as_current, self._template, self._disks)
+                self._unchanged = self._pulse.store(same, self._template)
             case events.Verified():
                 self._publish()
             case events.Published():
@@ -150,7 +154,7 @@ class _Run:
         raise kind(self._fault.text, code=self._fault.code, action=self._fault.action)
 
     def _publish(self) -> None:
-        if self._unchanged or not self._template.report():
+        if self._unchanged or not self._pulse.store(self._template.report, self._template):
             self._engine.cancel(LANE)
         else:
             self._engine.publish(LANE)

@@ -106,7 +106,7 @@ class Reading:
             if not self._pulse() or self._engine.silent_for > lanes.ENGINE_SILENT_SECONDS:
                 self._engine.kill()
             return True
-        self._settle()
+        self._pulse.store(self._settle, self.target)
         return False
 
     def _beat(self) -> None:

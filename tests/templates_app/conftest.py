@@ -18,6 +18,7 @@ from templates_app import reconciler, tasks
 from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
+from tests.product import children
 
 SIZE = 1 << 20
 BY = "test"
@@ -133,6 +134,18 @@ def template(ordered: Template, drain: Callable[[], None]) -> Template:
 
 def target_on(template: Template, provider: Provider) -> DistributionTarget:
     return template.targets.select_related("provider", "template", "wanted_version").get(provider=provider)
+
+
+def engine() -> int:
+    """The engine that this process runs now, 0 while there is none."""
+    return next((pid for pid in children(os.getpid()) if _is_engine(pid)), 0)
+
+
+def _is_engine(pid: int) -> bool:
+    try:
+        return b"templates_app.transfer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def words(template: Template) -> dict[str, tuple[str, str]]:

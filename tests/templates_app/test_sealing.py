@@ -5,29 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
 from templates_app import lanes, sealing
 from templates_app.models import Event, Template
 from templates_app.states import TemplatePhase
-from tests.product import children, wait_for
+from tests.product import wait_for
+from tests.templates_app.conftest import engine
 
 
 def freeze_engine() -> None:
-    def engine() -> int:
-        mine = children(os.getpid())
-        return next((pid for pid in mine if b"templates_app.transfer" in _command(pid)), 0)
-
     os.kill(wait_for(engine, what="the engine"), signal.SIGSTOP)
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def test_an_engine_that_falls_silent_is_ended_and_sealing_begins_again(

@@ -136,6 +136,7 @@ SCRUB_DAYS: int = _read("RASWEB_SCRUB_DAYS", _number(0, 3650), 30, "a whole numb
 SCRUB_BANDWIDTH: int = _read(
     "RASWEB_SCRUB_BANDWIDTH", _number(0), 50 << 20, "a whole number of bytes per second, 0 for no limit"
 )
+SCRUB_SECONDS: int = _read("RASWEB_SCRUB_SECONDS", _number(1), 600, _SECONDS)
 WORKERS: int = _read("RASWEB_WORKERS", _number(1, 100), 8, "a whole number from 1 to 100")
 LOOPS: tuple[
     tuple[str, float], ...

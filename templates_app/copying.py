@@ -267,6 +267,7 @@ class Copy:
                 verified_at=now,
                 bytes_done=target.bytes_total,
                 bytes_peak=0,
+                compared=0,
                 attempt=0,
                 rate=0,
                 timing=concluded(target.timing, took, event.sent),

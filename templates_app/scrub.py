@@ -1,11 +1,12 @@
 """The scrub: each installed image is read again now and then, when nothing else wants its host.
 
-One image at a time, the one that was verified longest ago first. It gives way to all other work and begins again
-later; what it found wrong is told like any verification.
+One image at a time, the one that was verified longest ago first. It gives way to all other work, and after a while to
+the next image, and goes on later from where it was; what it found wrong is told like any verification.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -42,12 +43,19 @@ def work(pk: int) -> None:
         target = _candidates().get(pk=pk)
         if not target.take(Phase.INSTALLED):
             return
+    ends = time.monotonic() + settings.SCRUB_SECONDS
+
+    def gives_way() -> bool:
+        alone = _room() and _undisturbed().filter(pk=target.pk).exists()
+        return stopping() or time.monotonic() > ends or not alone
+
     with ExitStack() as engines:
         reading = Reading(
             target,
             engines,
             bandwidth=settings.SCRUB_BANDWIDTH,
-            gives_way=lambda: stopping() or not _room() or not _undisturbed().filter(pk=target.pk).exists(),
+            compared=target.compared,
+            gives_way=gives_way,
         )
         while reading.step():
             pass

@@ -201,6 +201,7 @@ def record_source(template: Template, version: TemplateVersion, sealed: Sealed) 
     done: dict[str, Any] = {
         "bytes_done": version.allocated,
         "bytes_total": version.allocated,
+        "compared": 0,
         "verified_at": timezone.now(),
     }
     note = f"Version {version.number} was sealed here: {sealed.how}."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +17,12 @@ from rasweb.workers import stopping
 from templates_app import lanes
 from templates_app.bandwidth import Limits
 from templates_app.gate import order
-from templates_app.models import DistributionTarget, Template
+from templates_app.models import DistributionTarget, PublishedImage, Template
 from templates_app.models.work import error
 from templates_app.removal import later
 from templates_app.states import Phase
 from templates_app.transfer import events
-from templates_app.transfer.job import Job, SourceDisk
+from templates_app.transfer.job import Job, LaneJob, SourceDisk
 from templates_app.transfer.process import Engine
 
 MOST_AT_ONCE = 8
@@ -73,7 +74,7 @@ def _take(key: int) -> tuple[DistributionTarget, dict[str, Any] | None]:
 
 
 class Reading:
-    """One claimed target whose images an engine of its own reads.
+    """One claimed target whose images an engine of its own reads, but for the first ``compared`` bytes of data.
 
     ``bandwidth`` in bytes per second, 0 for none but that of its provider. ``gives_way`` is asked every other second;
     True ends the reading.
@@ -85,15 +86,17 @@ class Reading:
         engines: ExitStack,
         *,
         bandwidth: int = 0,
+        compared: int = 0,
         gives_way: Callable[[], bool] = stopping,
     ) -> None:
         self.target = target
         self._gives_way = gives_way
         self._limits, self._most = Limits(), bandwidth
-        job = self._limits.begin_reading(_job(target), target.provider, str(target.pk), bandwidth)
+        job = self._limits.begin_reading(_job(target, compared), target.provider, str(target.pk), bandwidth)
         self._engine = engines.enter_context(Engine.start(job))
         self._events = self._engine.events(timeout=LOOK_SECONDS)
         self._pulse = lanes.Pulse(self._beat, seconds=2 * lanes.BEAT_SECONDS)
+        self._done = compared
         self._bad: list[events.Differs] = []
         self._matched: events.Published | None = None
         self._failed: events.Failed | None = None
@@ -121,6 +124,8 @@ class Reading:
 
     def _handle(self, event: events.Event | None) -> None:
         match event:
+            case events.Progress(lanes=progress):
+                self._done = max([self._done, *(each.done for each in progress.values())])
             case events.Verified(lane=lane):
                 self._engine.publish(lane)
             case events.Published():
@@ -148,7 +153,9 @@ class Reading:
             if code in SILENCE:
                 health.suspect(self.target.provider, code, text)
             lasting = PAUSE if self._failed and self._failed.permanent else None
-            self.target.release(Phase.INSTALLED, f"Not verified: {text}", next_try_at=later(lasting))
+            self.target.release(
+                Phase.INSTALLED, f"Not verified: {text}", next_try_at=later(lasting), compared=self._done
+            )
 
     def _confirm(self, matched: events.Published) -> None:
         """What was read is right, so its stamp is that of the right content."""
@@ -157,11 +164,11 @@ class Reading:
             for disk, image in enumerate(matched.images):
                 held = self.target.held(self.target.installed_version).filter(disk=disk)
                 held.update(stamp=image.stamp, verified_at=now)
-            self.target.release(Phase.INSTALLED, "Verified.", verified_at=now, next_try_at=None)
+            self.target.release(Phase.INSTALLED, "Verified.", verified_at=now, next_try_at=None, compared=0)
 
     def _cause(self, code: str = "") -> tuple[str, str, str]:
         if self._stopped:
-            return "STOPPED", "it gave way to other work and begins again later.", ""
+            return "STOPPED", "it gave way to other work and goes on later.", ""
         if self._failed is None:
             return code or "FAILED", "The reading ended early.", ""
         return code or self._failed.code, self._failed.text, self._failed.action
@@ -177,13 +184,25 @@ class Reading:
         return row
 
 
-def _job(target: DistributionTarget) -> Job:
+def _job(target: DistributionTarget, compared: int) -> Job:
     """A run in which nothing is sent: the host's own images are compared with the manifests."""
     there = {image.disk: image for image in target.held(target.installed_version)}
     disks = [
         SourceDisk("", lanes.manifest_path(disk), disk.digest) for disk in lanes.wanted(target).disk_versions
     ]
-    return lanes.make_job(None, disks, [lanes.target_lane(target, there)])
+    return lanes.make_job(None, disks, [_from(compared, lanes.target_lane(target, there), target, there)])
+
+
+def _from(
+    compared: int, lane: LaneJob, target: DistributionTarget, there: Mapping[int, PublishedImage]
+) -> LaneJob:
+    """The lane of a reading that goes on where an earlier one gave way."""
+    disks = []
+    for number, (disk, known) in enumerate(zip(lane.disks, lanes.wanted(target).disk_versions, strict=True)):
+        here = min(compared, known.allocated)
+        disks.append(replace(disk, compared=here, stamp=there[number].stamp if number in there else ""))
+        compared -= here
+    return replace(lane, disks=disks)
 
 
 def _row(target: DistributionTarget, code: str = "", text: str = "") -> dict[str, Any]:

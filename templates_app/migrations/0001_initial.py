@@ -197,6 +197,7 @@ class Migration(migrations.Migration):
                 ("delete_guests", models.BooleanField(default=False, editable=False)),
                 ("bytes_done", models.BigIntegerField(default=0, editable=False)),
                 ("bytes_peak", models.BigIntegerField(default=0, editable=False)),
+                ("compared", models.BigIntegerField(default=0, editable=False)),
                 ("bytes_total", models.BigIntegerField(default=0, editable=False)),
                 ("rate", models.BigIntegerField(default=0, editable=False)),
                 ("timing", models.JSONField(default=dict, editable=False)),

@@ -28,6 +28,7 @@ class DistributionTarget(Work):
     """``attempt`` counts tries since the last order; ``bytes_peak`` is the furthest that any of them came.
 
     ``timing`` says where the time of the latest copy went (:mod:`templates_app.timing`).
+    ``compared`` are the bytes of data, in disk order, that a reading which gave way found right.
     ``generation`` names a fresh image beside one that was found to differ. ``cancel`` asks the worker to stop.
     """
 
@@ -58,6 +59,7 @@ class DistributionTarget(Work):
     bytes_peak = models.BigIntegerField(default=0, editable=False)
     bytes_total = models.BigIntegerField(default=0, editable=False)
     rate = models.BigIntegerField(default=0, editable=False)
+    compared = models.BigIntegerField(default=0, editable=False)
     timing = models.JSONField(default=dict, editable=False)
     attempt = models.PositiveSmallIntegerField(default=0, editable=False)
     next_try_at = models.DateTimeField(null=True, editable=False)

@@ -32,19 +32,24 @@ def difference(
     read: ReadInto,
     buffer: memoryview,
     done: Callable[[Run], None],
+    compared: int = 0,
 ) -> Difference | None:
     """Compare every block in which the image or the version has data; the others are holes in both.
 
-    The image has ``size`` bytes, and data where ``there`` says so. ``done`` is told the leaves of each block that was
-    read. None when nothing differs.
+    The image has ``size`` bytes, and data where ``there`` says so. The first ``compared`` bytes of data are known to be
+    right. ``done`` is told the leaves of each block, up to the first one that is not. None when nothing differs.
     """
-    data, blocks, bad = disk.data, disk.blocks, list[int]()
+    data, blocks, bad, passed = disk.data, disk.blocks, list[int](), 0
     for block, (wanted, found) in enumerate(
         zip(blocks.all_with_data(), Blocks(there, blocks.bytes).all_with_data(), strict=True)
     ):
         if wanted or found:
-            bad += differing(read, disk.table, blocks.leaves(block), buffer)
-            done(blocks.leaves(block))
+            leaves = blocks.leaves(block)
+            passed += data.bytes_between(*leaves)
+            if passed > compared or not wanted:
+                bad += differing(read, disk.table, leaves, buffer)
+            if not bad:
+                done(leaves)
     if not bad and size == data.size:
         return None
     return Difference(len(bad), data.leaves, bad[0] * data.leaf if bad else min(size, data.size))

@@ -60,13 +60,19 @@ class Base:
 @dataclass(frozen=True)
 class LaneDisk:
     """One disk at one host: its final ``name`` (may hold ``{digest12}``), the fields of its ``mark``, the path of its
-    ``journal``, the ref of an image that is already there, if any, and what to begin with otherwise."""
+    ``journal``, the ref of an image that is already there, if any, and what to begin with otherwise.
+
+    Of an image that is already there the first ``compared`` bytes of data were found right before; that counts as long
+    as the host still says ``stamp`` of it.
+    """
 
     name: str
     mark: Mapping[str, Any]
     journal: str
     have: str | None = None
     base: Base | None = None
+    compared: int = 0
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -340,7 +340,10 @@ class Target:
                 self._stamp = image.stamp()
                 runs = data_runs(self._watch.alive(image.extents()), data.size, data.leaf)
             there = DataMap(runs, data.size, data.leaf)
-            found = difference(image.size, there, self.disk, read=read, buffer=buffer, done=self._count)
+            compared = self.spec.compared if self.spec.stamp == self._stamp else 0
+            found = difference(
+                image.size, there, self.disk, read=read, buffer=buffer, done=self._count, compared=compared
+            )
             with self._watch:
                 if image.stamp() != self._stamp:
                     raise content_changed()

@@ -177,6 +177,29 @@ def test_it_gives_way_to_work_and_begins_again_later(
     assert "gave way" in Event.objects.filter(provider=old.provider)[0].note
 
 
+def test_it_goes_on_from_where_it_gave_way(old: DistributionTarget, settings: object) -> None:
+    """At a byte a second nothing that was compared before can have been read again."""
+    settings.SCRUB_BANDWIDTH = 1  # type: ignore[attr-defined]
+    DistributionTarget.objects.filter(pk=old.pk).update(compared=old.installed_version.allocated)
+    tasks.scrub(old.pk)
+    after = DistributionTarget.objects.get(pk=old.pk)
+    assert (after.phase, after.compared) == (Phase.INSTALLED, 0)
+    assert after.verified_at > timezone.now() - timedelta(hours=1)
+
+
+def test_its_time_ends_and_what_it_compared_is_kept(
+    old: DistributionTarget, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SCRUB_SECONDS, settings.SCRUB_BANDWIDTH = 0, 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(verification.lanes, "BEAT_SECONDS", 0.01)
+    DistributionTarget.objects.filter(pk=old.pk).update(compared=1)
+    tasks.scrub(old.pk)
+    after = DistributionTarget.objects.get(pk=old.pk)
+    assert (after.claim, after.compared) == (None, 1)
+    assert after.verified_at < timezone.now() - timedelta(days=39)
+    assert "goes on later" in Event.objects.filter(provider=old.provider)[0].note
+
+
 def test_an_order_takes_the_target_out_of_its_hands(
     old: DistributionTarget, settings: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,21 @@ def test_hosts_that_share_a_limit_stay_together(tmp_path: Path) -> None:
     assert source.read < 2 * len(made.content)  # by themselves each would read it
 
 
+@pytest.mark.parametrize(("stamp", "blocks"), [("1", 2), ("0", 9)])
+def test_what_was_compared_before_is_read_again_only_if_it_was_touched(
+    tmp_path: Path, stamp: str, blocks: int
+) -> None:
+    made = whole(9)
+    host = Place()
+    host.disks["have0"] = Disk(made.content, made.extents, generation=1)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made), have=["t0"])
+    disk = replace(job.lanes[0].disks[0], compared=7 * BLOCK + 1, stamp=stamp)
+    job = replace(job, lanes=[replace(job.lanes[0], disks=[disk])])
+    outcome = drive(job, World(source=source_with(made), t0=host))
+    assert outcome.code("t0") == "published"
+    assert host.read == blocks * BLOCK
+
+
 def test_an_image_that_is_there_already_is_adopted_without_sending(tmp_path: Path) -> None:
     made = disk_of(random.Random(3).randbytes(9 * BLOCK + 77), [4, 9, 20], LEAF)
     hosts = places(1)

@@ -30,6 +30,10 @@ from templates_app.transfer.process import Engine
 log = logging.getLogger(__name__)
 
 SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
+SPOILT_SOURCE = {
+    "SOURCE_CHANGED": ("CONTENT_CHANGED", "is not what was sealed"),
+    "SOURCE_MISSING": ("CONTENT_LOST", "is missing"),
+}
 REPORTED = ("bytes_done", "bytes_total", "rate", "timing")
 MOVES = {events.COPYING: Phase.COPYING, events.VERIFYING: Phase.VERIFYING}
 
@@ -127,7 +131,6 @@ class Copy:
         self._under_way: set[str] = set()
         self._newcomers: tuple[Crew, health.Inquiry] | None = None
         self._alone = any(target.error_code == places.ALONE for target, _ in ready)
-        self._in_doubt = False
         self._stopped = False
         self._ending = False
 
@@ -146,7 +149,6 @@ class Copy:
     def _job(self) -> Job:
         images = PublishedImage.objects.filter(target__provider=self._source, version=self._version)
         refs = {image.disk: image.ref for image in images.order_by("-spoilt", "pk")}
-        self._in_doubt = not images.filter(spoilt=False).exists()
         disks = [
             SourceDisk(refs[number], lanes.manifest_path(disk), disk.digest)
             for number, disk in enumerate(self._version.disk_versions)
@@ -177,6 +179,8 @@ class Copy:
             case events.Failed(lane=None):
                 self._ending = True
                 log.warning("copying version %s: %s %s", self._version, event.code, event.text)
+                if event.code in SPOILT_SOURCE:
+                    self._pulse.store(partial(self._spoil_source, event))
 
     def _settle(self, lane: str, write: Callable[[], None]) -> None:
         self._pulse.store(write, self._open[lane])
@@ -322,22 +326,41 @@ class Copy:
             settle_cancelled(target, kept=event.kept)
         elif event.code == "CONTENT_CHANGED" and self._there[str(target.pk)]:
             self._put_beside(target, event.text)
+        elif event.code in SPOILT_SOURCE:
+            self._read_elsewhere(target, event)
         else:
             if event.code == "SOURCE_UNREACHABLE":
                 health.suspect(self._source, event.code, event.text)
-            text, action = event.text, event.action
-            if event.code == "SOURCE_CHANGED" and self._in_doubt:
-                text = f"No provider holds an intact image of version {self._version.number}."
-                action = "Restore the image from a backup, then retry; or make another version current."
-            fail(target, event.code, text, action, permanent=event.permanent)
+            how = {"permanent": event.permanent, "kept": event.kept}
+            fail(target, event.code, event.text, event.action, **how)
+
+    def _spoil_source(self, event: events.Failed) -> None:
+        """What was read there is not the version, so nobody reads it again before it is proven."""
+        code, how = SPOILT_SOURCE[event.code]
+        for holder in places.holders(self._version).filter(provider=self._source).select_for_update():
+            holder.spoil(self._version)
+            if holder.phase == Phase.INSTALLED and holder.installed_version_id == self._version.pk:
+                text = f"The image that was copied from {self._source} {how}."
+                holder.release(Phase.FAILED, **error(code, text, "Retry to copy it again."))
+
+    def _read_elsewhere(self, target: DistributionTarget, event: events.Failed) -> None:
+        """Go on from another provider that holds the version; what is proven on the target stays."""
+        number = self._version.number
+        if places.holders(self._version).exists():
+            note = f"{self._source} does not hold version {number} intact; goes on from another provider."
+            self._put_back(target, note)
+        else:
+            text = f"No provider holds an intact image of version {number}."
+            action = "Restore the image from a backup, then retry; or make another version current."
+            fail(target, event.code, text, action, permanent=True, kept=event.kept)
 
     @staticmethod
-    def _put_back(target: DistributionTarget) -> None:
-        """The worker is asked to end: the next one goes on, and the attempt does not count."""
+    def _put_back(target: DistributionTarget, note: str = "Interrupted; goes on from where it was.") -> None:
+        """It is not the target's fault: the next worker goes on, and the attempt does not count."""
         attempt = max(0, target.attempt - 1)
         target.release(
             Phase.WAITING,
-            "Interrupted; goes on from where it was.",
+            note,
             attempt=attempt,
             bytes_peak=max(target.bytes_peak, target.bytes_done),
             rate=0,
@@ -353,8 +376,13 @@ class Copy:
         fail(target, places.ALONE, text, "It is tried again by itself.", permanent=False)
 
 
-def fail(target: DistributionTarget, code: str, text: str, action: str, *, permanent: bool) -> None:
-    """Settle a failed attempt: another try later by itself, or Failed to distribute."""
+def fail(
+    target: DistributionTarget, code: str, text: str, action: str, *, permanent: bool, kept: bool = False
+) -> None:
+    """Settle a failed attempt: another try later by itself, or Failed to distribute.
+
+    ``kept``: what is on the host can be resumed even after a permanent fault.
+    """
     if code in SILENCE:
         health.suspect(target.provider, code, text)
     target.refresh_from_db(fields=["desired", "cancel"])
@@ -363,7 +391,7 @@ def fail(target: DistributionTarget, code: str, text: str, action: str, *, perma
         "rate": 0,
         "reading_from": None,
         "attempt": target.attempt,
-        "bytes_peak": 0 if permanent else max(target.bytes_peak, target.bytes_done),
+        "bytes_peak": 0 if permanent and not kept else max(target.bytes_peak, target.bytes_done),
     }
     next_try = target.next_try()
     if target.cancel or target.desired == Desired.ABSENT:

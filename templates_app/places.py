@@ -177,18 +177,19 @@ def _source(template: Template, version: TemplateVersion) -> Provider | None:
 
     Images in doubt count only where there are no others: what they may still hold is compared as it is read.
     """
-    holders = _holders(template, version, spoilt=False)
-    holders = holders if holders.exists() else _holders(template, version, spoilt=True)
-    holding = Provider.objects.available().filter(targets__in=holders)
-    providers = list(holding.select_for_update(of=("self",)))
+    intact = holders(version)
+    holding = intact if intact.exists() else holders(version, spoilt=True)
+    available = Provider.objects.available().filter(targets__in=holding)
+    providers = list(available.select_for_update(of=("self",)))
     home = [provider for provider in providers if provider.pk == template.source_provider_id]
     return next(iter(home + providers), None)
 
 
-def _holders(template: Template, version: TemplateVersion, *, spoilt: bool) -> QuerySet[DistributionTarget]:
+def holders(version: TemplateVersion, *, spoilt: bool = False) -> QuerySet[DistributionTarget]:
+    """The targets that hold a version: intact, as far as is known, or in doubt."""
     images = PublishedImage.objects.filter(version=version, spoilt=spoilt)
     return DistributionTarget.objects.filter(
-        template=template, desired=Desired.PRESENT, pk__in=images.values("target")
+        template=version.template_id, desired=Desired.PRESENT, pk__in=images.values("target")
     )
 
 

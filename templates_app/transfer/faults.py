@@ -17,7 +17,10 @@ _CHANGED = frozenset({"SOURCE_CHANGED", "CONTENT_CHANGED"})
 
 
 class Fault(Exception):
-    """Ends a lane or the run. ``permanent`` faults are not worth another try and keep nothing on the host."""
+    """Ends a lane or the run. ``permanent`` faults are not worth another try.
+
+    What is staged on the host is ``kept`` after all others; after a permanent one only where nothing is wrong with it.
+    """
 
     def __init__(self, code: str, text: str, *, action: str = "", permanent: bool = False) -> None:
         super().__init__(text)
@@ -25,6 +28,7 @@ class Fault(Exception):
         self.text = text
         self.action = action
         self.permanent = permanent
+        self.kept = not permanent
 
 
 class Closed(Exception):

@@ -225,7 +225,7 @@ class Lane:
 
     def _dispose(self, target: Target, host: Host | None) -> bool:
         """Close or remove what is staged; True when something is kept."""
-        discard = self.fault is not None and self.fault.permanent
+        discard = self.fault is not None and not self.fault.kept
         try:
             target.discard(host) if host and discard else target.close()
         except Exception as error:  # noqa: BLE001 - the outcome is known, closing can not change it

@@ -142,21 +142,25 @@ class Run:
 
     def source_failed(self, error: BaseException) -> None:
         """End the run for all who still need the source."""
-        fault = source_fault_of(error)
+        fault = self._source_fault(error)
         if fault.code == "FAILED":
             traceback.print_exception(error, file=sys.stderr)
         with self.lock:
             if self._fault or self._stopped_at:
                 return
             self._fault = fault
-            self.emit(
-                Failed(None, fault.code, fault.text, fault.action, fault.permanent, not fault.permanent)
-            )
+            self.emit(Failed(None, fault.code, fault.text, fault.action, fault.permanent, fault.kept))
             for convoy in self._convoys:
                 convoy.close()
             self._tell_all()
         for lane in self.lanes.values():
             lane.source_failed(fault)
+
+    def _source_fault(self, error: BaseException) -> Fault:
+        """What is staged was compared with the digests, where they are known: it is as good with another source."""
+        fault = source_fault_of(error)
+        fault.kept = fault.kept or not self.seals
+        return fault
 
     def _tell_all(self) -> None:
         self._news.notify_all()
@@ -200,7 +204,7 @@ class Run:
                     disk.check_unchanged()
         except BaseException as error:  # noqa: BLE001 - whatever ends the source is reported
             self.source_failed(error)
-            raise source_fault_of(error) from None
+            raise self._source_fault(error) from None
 
     def first_convoy(self) -> Convoy:
         return self._convoys[0]

@@ -58,6 +58,45 @@ def test_what_rotted_is_replaced_on_retry_and_then_removed(
     assert guests.holds(template, target.provider, template.sealed_version)
 
 
+@pytest.mark.parametrize(("harm", "code"), [(rot, "CONTENT_CHANGED"), (Path.unlink, "CONTENT_LOST")])
+def test_another_holder_is_read_where_the_first_turns_out_not_to_be_intact(
+    hosts: Hosts,
+    three: list[Provider],
+    template: Template,
+    drain: Drain,
+    harm: Callable[[Path], None],
+    code: str,
+) -> None:
+    home, late = target_on(template, three[0]), hosts.add("late")
+    harm(the_image(hosts, home))
+    distribution.add_providers(template, [late], BY)
+    drain()
+    assert words(template) == dict.fromkeys(("left", "right", "late"), ("Ready", "OK")) | {
+        "source": ("Needs update", "Failed to distribute")
+    }
+    assert hosts.images(late) == hosts.images(three[1])
+    assert target_on(template, three[0]).error_code == code
+    assert not home.held(template.sealed_version).exists()
+    assert Event.objects.filter(provider=late, note__contains="goes on from another provider").count() == 1
+    distribution.retry(target_on(template, three[0]), BY)
+    drain()
+    assert words(template)["source"] == ("Ready", "OK")
+
+
+def test_where_nobody_turns_out_to_be_intact_a_target_fails_and_says_so(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    for provider in three:
+        rot(the_image(hosts, target_on(template, provider)))
+    late = hosts.add("late")
+    distribution.add_providers(template, [late], BY)
+    drain()
+    target = target_on(template, late)
+    assert (target.phase, target.error_code) == (Phase.FAILED, "SOURCE_CHANGED")
+    assert target.error_text == "No provider holds an intact image of version 1."
+    assert {target_on(template, provider).error_code for provider in three} == {"CONTENT_CHANGED"}
+
+
 def test_an_image_that_was_only_touched_is_used_again(
     hosts: Hosts, three: list[Provider], template: Template, drain: Drain
 ) -> None:

@@ -80,6 +80,19 @@ def test_a_source_that_changes_while_it_is_sealed_publishes_nothing(tmp_path: Pa
     assert all(not place.staged and not place.published for place in hosts.values())
 
 
+def test_another_source_goes_on_where_one_was_found_to_differ(tmp_path: Path) -> None:
+    made = whole(20)
+    rotten = disk_of(made.content[: 18 * BLOCK] + bytes([1]) * (2 * BLOCK), [], LEAF)
+    hosts = {"t0": Place(delay=0.01)}
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    end = drive(job, World(source=source_with(rotten), **hosts)).of("t0")
+    assert isinstance(end, Failed)
+    assert (end.code, end.permanent, end.kept) == ("SOURCE_CHANGED", True, True)
+    before = hosts["t0"].written
+    assert drive(job, World(source=source_with(made), **hosts)).code("t0") == "published"
+    assert hosts["t0"].written - before <= 10 * BLOCK
+
+
 def test_a_source_that_differs_from_its_manifest_ends_the_run(tmp_path: Path) -> None:
     sealed = seal(tmp_path, whole(8))
     other = disk_of(random.Random(99).randbytes(8 * BLOCK), [], LEAF)

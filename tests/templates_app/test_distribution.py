@@ -11,7 +11,7 @@ import pytest
 from providers_app.drivers import open_driver
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
-from templates_app import copying, distribution, preflight
+from templates_app import distribution, preflight, settling
 from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.states import Phase, TemplatePhase
@@ -220,7 +220,7 @@ def test_a_cancelled_copy_is_not_called_so_before_what_was_copied_is_gone(
     with open_driver("directory", three[1].address().settings) as host:
         host.stage("win11-v1-{digest12}.raw", 4096, ordered.mark(version=1)).close()
     hosts.check(three[1])
-    copying.settle_cancelled(target, kept=True)
+    settling.settle_cancelled(target, kept=True)
     assert (target.phase, target.cancel) == (Phase.WAITING, True)
     drain()
     target.refresh_from_db()

@@ -20,7 +20,7 @@ from django_q.models import OrmQ
 import templates_app
 from providers_app import connections, health
 from providers_app.models import Provider
-from templates_app import copying, distribution, leases, looks, places, preflight, reconciler
+from templates_app import copying, distribution, leases, looks, places, preflight, reconciler, settling
 from templates_app.leases import Reaper
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.models.work import error, process_is_gone, process_name
@@ -184,7 +184,7 @@ def test_a_worker_that_came_further_costs_no_try(target: DistributionTarget) -> 
 
 def test_what_an_earlier_try_left_is_told_and_needs_no_room_twice(target: DistributionTarget) -> None:
     target.take(Phase.CHECKING, attempt=1, bytes_done=600_000, bytes_total=900_000)
-    copying.fail(target, "IO_ERROR", "It failed.", "", permanent=False)
+    settling.fail(target, "IO_ERROR", "It failed.", "", permanent=False)
     DistributionTarget.objects.filter(pk=target.pk).update(phase=Phase.FAILED)
     target.provider.touch(reachability="online", last_seen_at=timezone.now())
     distribution.retry(twin(target), BY)

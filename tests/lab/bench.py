@@ -145,7 +145,7 @@ class LibvirtBench(Bench):
     def definitions(self) -> dict[str, str]:
         """The permanent definitions of all VMs on this pool, by name."""
         found = {domain.name(): domain.XMLDesc(2) for domain in self.libvirt.listAllDomains()}
-        ours = f"{self.inner}/", f"pool='{self.pool}'"
+        ours = f"{self.inner}/", f"pool='{self.pool}"
         return {name: text for name, text in found.items() if any(part in text for part in ours)}
 
     def metadata_of(self, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ def host(bench: LibvirtBench) -> Driver:
 
 def image(version: int) -> str:
     return f"win-v{version}-0123456789ab.raw"
+
+
+def first(host: Driver) -> str:
+    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
+    return ref
 
 
 def spec(host: Driver, version: int = 1, machine: str = "") -> CloneSpec:
@@ -92,39 +98,87 @@ def test_a_disk_of_a_guest_that_others_stand_on_is_kept(bench: LibvirtBench, hos
 
 def test_an_image_that_a_vm_names_by_pool_and_volume_is_in_use(bench: LibvirtBench, host: Driver) -> None:
     host.delete_guest("desk", DESK)
-    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
-    source = f"<source file='{bench.inner}/{ref}'/>"
-    bench.define(
-        "theirs",
-        ref,
-        edits={
-            "<disk type='file'": "<disk type='volume'",
-            source: f"<source pool='{bench.pool}' volume='{ref}'/>",
-        },
-    )
+    name_by_pool(bench, bench.pool, first(host))
+    with pytest.raises(Refused, match="theirs"):
+        remove_first(host)
+
+
+def name_by_pool(bench: LibvirtBench, pool: str, volume: str, form: str = "raw") -> None:
+    """Define a VM whose disk is a volume of a pool, and no file."""
+    file = f"<source file='{bench.inner}/{volume}'/>"
+    named = {
+        "<disk type='file'": "<disk type='volume'",
+        file: f"<source pool='{pool}' volume='{volume}'/>",
+    }
+    bench.define("theirs", volume, form=form, edits=named)
+
+
+def test_an_image_that_a_vm_has_by_another_path_is_in_use(bench: LibvirtBench, host: Driver) -> None:
+    host.delete_guest("desk", DESK)
+    bench.define("theirs", f"../{bench.pool}/{first(host)}")
     with pytest.raises(Refused, match="theirs"):
         remove_first(host)
 
 
 def overlay(bench: LibvirtBench, host: Driver, folder: Path) -> None:
     host.delete_guest("desk", DESK)
-    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
     folder.mkdir(exist_ok=True)
-    stand_on(bench.path(ref), "raw", folder / "o.qcow2")
+    stand_on(bench.path(first(host)), "raw", folder / "o.qcow2")
 
 
-def test_an_overlay_that_came_to_another_pool_keeps_its_base(bench: LibvirtBench, host: Driver) -> None:
+@pytest.fixture
+def other(bench: LibvirtBench) -> Iterator[Path]:
+    """The folder of another pool, which has a link to ours."""
     folder = bench.host.images / f"{bench.pool}-other"
     folder.mkdir()
-    pool = bench.libvirt.storagePoolCreateXML(
-        f"<pool type='dir'><name>{bench.pool}-other</name><target><path>{folder}</path></target></pool>"
+    (folder / "link").symlink_to(bench.folder)
+    pool = bench.libvirt.storagePoolDefineXML(
+        f"<pool type='dir'><name>{folder.name}</name><target><path>{folder}</path></target></pool>"
     )
-    try:
-        overlay(bench, host, folder)
-        with pytest.raises(Refused, match=r"o\.qcow2"):
-            remove_first(host)
-    finally:
+    pool.create()
+    yield folder
+    if pool.isActive():
         pool.destroy()
+    pool.undefine()
+
+
+def test_an_overlay_that_came_to_another_pool_keeps_its_base(
+    bench: LibvirtBench, host: Driver, other: Path
+) -> None:
+    overlay(bench, host, other)
+    with pytest.raises(Refused, match=r"o\.qcow2"):
+        remove_first(host)
+
+
+@pytest.mark.parametrize("way", ["..", "link"])
+def test_an_overlay_that_names_its_base_by_another_path_keeps_it(
+    bench: LibvirtBench, host: Driver, other: Path, way: str
+) -> None:
+    host.delete_guest("desk", DESK)
+    base = other / "link" if way == "link" else Path("..", bench.pool)
+    stand_on(base / first(host), "raw", other / "o.qcow2")
+    with pytest.raises(Refused, match=r"o\.qcow2"):
+        remove_first(host)
+
+
+def test_an_overlay_in_a_stopped_pool_keeps_all_images(
+    bench: LibvirtBench, host: Driver, other: Path
+) -> None:
+    overlay(bench, host, other)
+    bench.libvirt.storagePoolLookupByName(other.name).destroy()
+    name_by_pool(bench, other.name, "o.qcow2", "qcow2")
+    with pytest.raises(Refused, match=r"o\.qcow2.*theirs"):
+        remove_first(host)
+
+
+def test_an_overlay_on_one_that_no_host_can_look_into_keeps_all_images(
+    bench: LibvirtBench, host: Driver
+) -> None:
+    folder = bench.host.images / f"{bench.pool}-hidden"
+    overlay(bench, host, folder)
+    stand_on(folder / "o.qcow2", "qcow2", bench.folder / "top.qcow2")
+    with pytest.raises(Refused, match=r"o\.qcow2.*top\.qcow2"):
+        remove_first(host)
 
 
 def test_a_disk_that_no_host_can_look_into_keeps_all_images(bench: LibvirtBench, host: Driver) -> None:

@@ -118,18 +118,17 @@ def drives(root: Element) -> Iterator[Drive]:
             yield Drive(path, form, name, bus)
 
 
-def paths(root: Element) -> Iterator[str]:
-    """Yield every file that any device of a VM uses, the images below its disks too."""
-    for source in root.iterfind(".//devices//source"):
-        if path := source.get("file") or source.get("dev"):
-            yield path
+def sources(root: Element) -> Iterator[Element]:
+    """Yield what any device of a VM uses, the images below its disks too."""
+    yield from root.iterfind(".//devices//source")
 
 
-def volumes(root: Element) -> Iterator[tuple[str, str]]:
-    """Yield pool and volume of every disk that is named by these and not by its file."""
-    for source in root.iterfind(".//devices//source"):
-        if (pool := source.get("pool")) and (volume := source.get("volume")):
-            yield pool, volume
+def layered(root: Element) -> Iterator[Element]:
+    """Yield the sources of the disks that may stand on other images: all but raw ones."""
+    for disk in root.iterfind("devices/disk"):
+        driver, source = disk.find("driver"), disk.find("source")
+        if source is not None and driver is not None and driver.get("type", "raw") != "raw":
+            yield source
 
 
 def network_of(root: Element) -> str:

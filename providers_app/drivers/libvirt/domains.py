@@ -184,9 +184,9 @@ def in_use(host: Host) -> Iterator[Use]:
     for domain in every(host):
         if domain.problem:
             raise _unreadable(host, domain.name)
-        used, layered = set(_paths(host, domain.root)), list[str]()
+        used, layered = set(_paths(host, definition.sources(domain.root))), list[str]()
         if not domain.running:
-            layered = [drive.path for drive in definition.drives(domain.root) if drive.format != "raw"]
+            layered = list(_paths(host, definition.layered(domain.root)))
         else:
             try:
                 with host.errors("a VM"):
@@ -195,15 +195,17 @@ def in_use(host: Host) -> Iterator[Use]:
                 continue
             except UnicodeDecodeError:
                 raise _unreadable(host, domain.name) from None
-            used |= set(_paths(host, xmltext.parse(text)))
+            used |= set(_paths(host, definition.sources(xmltext.parse(text))))
         yield Use(domain.name, used, layered)
 
 
-def _paths(host: Host, root: Element) -> Iterator[str]:
-    yield from definition.paths(root)
-    with host.errors("a VM"):
-        for pool, volume in definition.volumes(root):
-            yield storage.path_of(host.connection, pool, volume)
+def _paths(host: Host, sources: Iterable[Element]) -> Iterator[str]:
+    for source in sources:
+        if path := source.get("file") or source.get("dev"):
+            yield path
+        elif (pool := source.get("pool")) and (volume := source.get("volume")):
+            with host.errors("a VM"):
+                yield storage.path_of(host.connection, pool, volume)
 
 
 def _unreadable(host: Host, name: str) -> DriverError:

@@ -71,12 +71,12 @@ def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
             code="IN_USE",
             action="Delete or recreate these VMs first.",
         )
-    for vm, path in uses.hidden:
+    for user, path in uses.hidden:
         raise Refused(
-            f"The disk {files.shown(path)} of the VM {files.shown(vm)} lies in no storage pool: it may stand on the "
+            f"The file {files.shown(path)}, used by {files.shown(user)}, lies in no storage pool: it may stand on the "
             f"image {name}, and no host says whether it does.",
             code="IN_USE",
-            action="Make its folder a storage pool of the host and start that, then retry.",
+            action="Make its folder a storage pool of the host and start that, or delete what uses it; then retry.",
         )
     volume.delete()
 

@@ -35,6 +35,7 @@ class Facts:
     allocated: int
     written: str
     backing: str = ""
+    backing_format: str = ""
 
     @property
     def stamp(self) -> str:
@@ -209,14 +210,14 @@ def everywhere(connection: Any, where: str) -> Iterator[Facts]:
 
 
 def path_of(connection: Any, pool: str, volume: str) -> str:
-    """Return the path that a volume has, or would have were its pool started; empty where there is no such pool."""
+    """Return the path that a volume has, or would have were its pool started; of an unknown pool its name and that."""
     import libvirt
 
     try:
         known = xmltext.parse(str(connection.storagePoolLookupByName(pool).XMLDesc(0)))
     except libvirt.libvirtError as error:
         if faults.code_of(error) == faults.NO_STORAGE_POOL:
-            return ""
+            return f"{pool}/{volume}"
         raise
     return f"{(known.findtext('target/path') or '').rstrip('/')}/{volume}"
 
@@ -239,7 +240,7 @@ def _text(ask: Callable[[], object]) -> str:
 
 
 def _facts(known: Element) -> Facts:
-    form = known.find("target/format")
+    form, below = known.find("target/format"), known.find("backingStore/format")
     return Facts(
         name=known.findtext("name") or "",
         path=known.findtext("target/path") or "",
@@ -249,6 +250,7 @@ def _facts(known: Element) -> Facts:
         allocated=xmltext.number(known, "allocation"),
         written=known.findtext("target/timestamps/mtime") or "",
         backing=known.findtext("backingStore/path") or "",
+        backing_format=below.get("type", "") if below is not None else "",
     )
 
 

@@ -1,10 +1,15 @@
-"""What stands on what on a host: asked before anything is deleted that others may need."""
+"""What stands on what on a host: asked before anything is deleted that others may need.
+
+Files are told apart by their names alone: one folder has many paths (links, mounts, ``..``), while the names of what we
+make carry a token and are the only ones of their kind.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from posixpath import basename
 
 from providers_app.drivers import files
 
@@ -17,7 +22,7 @@ from .storage import Facts
 class Uses:
     """``owners`` are the VMs by the paths of the files they use; ``volumes`` are those of all active pools.
 
-    ``hidden``: VM and path of disks that may stand on others, but lie in no pool, so that no host says on what.
+    ``hidden``: VMs and volumes that use a file in no pool, and its path: no host says what such a file stands on.
     """
 
     owners: Mapping[str, set[str]]
@@ -28,17 +33,21 @@ class Uses:
     def on(cls, host: Host) -> Uses:
         volumes = list(storage.everywhere(host.connection, host.where))
         known = {facts.path for facts in volumes}
-        owners, hidden = defaultdict[str, set[str]](set), list[tuple[str, str]]()
+        owners = defaultdict[str, set[str]](set)
+        local = [each for each in volumes if each.backing.startswith("/") and each.backing_format != "raw"]
+        layered = [(each.name, each.backing) for each in local]
         for vm in domains.in_use(host):
             for path in vm.paths:
                 owners[path].add(vm.name)
-            hidden += [(vm.name, path) for path in vm.layered if path not in known]
-        return cls(owners, volumes, hidden)
+            layered += [(vm.name, path) for path in vm.layered]
+        return cls(owners, volumes, [(user, path) for user, path in layered if path not in known])
 
     def of(self, path: str) -> list[str]:
         """Who uses a volume: VMs that have it as a disk or below one, and other volumes that stand on it."""
-        standing = set(self.owners.get(path, ()))
+        name, standing = basename(path), set[str]()
+        for used, vms in self.owners.items():
+            standing |= vms if basename(used) == name else set()
         for each in self.volumes:
-            if each.backing == path and not notes.is_mask(each.name):
+            if basename(each.backing) == name and not notes.is_mask(each.name):
                 standing |= self.owners.get(each.path, {each.name})
-        return sorted(files.shown(name) for name in standing)
+        return sorted(map(files.shown, standing))

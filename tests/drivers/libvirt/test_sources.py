@@ -288,16 +288,16 @@ def test_a_vm_that_goes_while_an_image_is_removed_uses_nothing(
     image = publish(host, known_bytes(), NAME, IMAGE)
     bench.add_vm("gone", known_bytes())
     bench.libvirt.lookupByName("gone").create()
-    there = domains.definition.paths
+    there = domains.definition.sources
 
-    def and_meanwhile(root: Element) -> Iterator[str]:
+    def and_meanwhile(root: Element) -> Iterator[Element]:
         monkeypatch.undo()
         domain = bench.libvirt.lookupByName("gone")
         domain.destroy()
         domain.undefine()
         return there(root)
 
-    monkeypatch.setattr(domains.definition, "paths", and_meanwhile)
+    monkeypatch.setattr(domains.definition, "sources", and_meanwhile)
     host.remove(NAME, IMAGE)
     assert not bench.path(image.ref).exists()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from providers_app.drivers import CloneSpec, Definition, Driver, DriverError, Refused, files
+from providers_app.drivers.libvirt import domains
 from tests.drivers.benches import GUEST, IMAGE
 from tests.drivers.copying import aligned
 from tests.lab.bench import LibvirtBench
@@ -274,6 +275,53 @@ def test_the_old_disk_stays_until_the_new_guest_runs(
     assert bench.path(before.disks[0].ref).exists()
     assert host.recreate(spec(host, 2)).power == "on"
     assert not bench.path(before.disks[0].ref).exists()
+
+
+def too_large(host: Driver) -> CloneSpec:
+    """A VM that can be defined, but not be started."""
+    return replace(spec(host, 2), definition=Definition(1 << 24, 1))
+
+
+def test_a_guest_that_does_not_start_any_more_is_deleted_all_the_same(
+    bench: LibvirtBench, host: Driver
+) -> None:
+    host.power("desk", DESK, on=True)
+    with pytest.raises(DriverError):
+        host.recreate(too_large(host))
+    host.delete_guest("desk", DESK)
+    assert (host.survey().guests, bench.litter()) == ((), [])
+
+
+def test_a_guest_that_does_not_start_any_more_is_recreated_and_runs(
+    bench: LibvirtBench, host: Driver
+) -> None:
+    host.power("desk", DESK, on=True)
+    for _ in range(2):
+        with pytest.raises(DriverError):
+            host.recreate(too_large(host))
+    assert host.recreate(spec(host, 2)).power == "on"
+    assert bench.litter() == []
+
+
+def test_a_vm_that_took_the_name_of_a_guest_is_not_started(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.power("desk", DESK, on=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(domains, "define", dies)
+        with pytest.raises(Dead):
+            host.recreate(spec(host, 2))
+    domain(bench).undefine()
+    bench.add_foreign_guest("desk")
+    again = bench.connected()
+    with pytest.raises(Refused) as refused:
+        again.recreate(spec(again, 2))
+    assert refused.value.code == "PATH_CONFLICT"
+    assert not domain(bench).isActive()
+
+
+def dies(*_: object) -> None:
+    raise Dead
 
 
 def test_a_guest_that_somebody_forgot_is_deleted_all_the_same(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from providers_app.drivers import files
-from providers_app.drivers.base import VM, CloneSpec, Mark, Missing, Refused
+from providers_app.drivers.base import VM, CloneSpec, DriverError, Mark, Missing, Refused
 
 from . import definition, disks, domains, images, locks, networks, notes
 from .domains import Domain
@@ -52,21 +52,21 @@ def remake(host: Host, spec: CloneSpec) -> VM:
     files.check_name(spec.name)
     networks.check(host, spec.definition.network)
     with host.lock():
-        finished = _tidy(host, spec.name, spec.mark)
+        finished, owed = _tidy(host, spec.name, spec.mark)
         present = _free_or_ours(host, spec.name, spec.mark)
     if present and present.note and finished and present.note.images == spec.images:
         return described(host, spec.name)
-    return _build(host, spec, present)
+    return _build(host, spec, present, owed)
 
 
 def delete(host: Host, name: str, mark: Mark) -> None:
     """Delete a VM of ours with all its disks, running or not."""
     files.check_name(name)
     with host.lock():
-        _tidy(host, name, mark)
         present = _present(host, name, mark)
-    if present is None:
-        return
+        if present is None:
+            _tidy(host, name, mark)
+            return
     _check_unused(host, present)
     with _ordered(host, Note(mark, name, token=files.token(), old=_volumes(present))):
         domains.stop(host, present, patience=0)
@@ -122,7 +122,8 @@ def _free_or_ours(host: Host, name: str, mark: Mark) -> Domain | None:
         raise domains.foreign(host, name, "PATH_CONFLICT") from refused
 
 
-def _build(host: Host, spec: CloneSpec, old: Domain | None) -> VM:
+def _build(host: Host, spec: CloneSpec, old: Domain | None, owed: Sequence[Note] = ()) -> VM:
+    """Make a VM, or make it anew. ``owed``: orders whose VM would not start; this one takes over what they left."""
     if old is not None:
         _check_unused(host, old)
     bases = [_base(host, ref, form) for ref, form in zip(spec.images, spec.formats, strict=True)]
@@ -134,8 +135,8 @@ def _build(host: Host, spec: CloneSpec, old: Domain | None) -> VM:
         token=token,
         images=spec.images,
         volumes=tuple(names),
-        old=_volumes(old) if old else (),
-        ran=old is not None and old.running,
+        old=(*(_volumes(old) if old else ()), *(name for order in owed for name in order.old)),
+        ran=old is not None and (old.running or any(order.ran for order in owed)),
     )
     with _ordered(host, order):
         made = [_make_disk(host, spec, *pair) for pair in zip(names, bases, strict=True)]
@@ -228,10 +229,13 @@ def _ordered(host: Host, order: Note) -> Iterator[None]:
             held.close()
 
 
-def _tidy(host: Host, name: str, mark: Mark) -> bool:
-    """Finish or undo what earlier orders for this VM left; tell whether one had come as far as its definition."""
+def _tidy(host: Host, name: str, mark: Mark) -> tuple[bool, Sequence[Note]]:
+    """Finish or undo what earlier orders for this VM left.
+
+    Tell whether one had come as far as its definition, and which are owed as they are: VMs that would not start.
+    """
     host.pool.refresh()
-    finished = False
+    finished, owed = False, list[Note]()
     for owner, volume in list(notes.orders(host.pool.volumes())):
         if owner != name:
             continue
@@ -242,13 +246,15 @@ def _tidy(host: Host, name: str, mark: Mark) -> bool:
             finished = finished or done is True
             if done is not None:
                 volume.delete()
-    return finished
+            elif order:
+                owed.append(order)
+    return finished, owed
 
 
 def _settle(host: Host, name: str, order: Note | None) -> bool | None:
     """Delete the disks that an order made for nothing, or the old ones, after the VM that ran runs again.
 
-    None while its maker is at work.
+    None, and nothing is, while its maker is at work or the VM does not start.
     """
     if order is None:
         return False
@@ -257,9 +263,11 @@ def _settle(host: Host, name: str, order: Note | None) -> bool | None:
         return None
     try:
         present = domains.find(host, name)
-        done = present is not None and present.note is not None and present.note.token == order.token
-        if present and order.ran:
-            domains.start(host, present)
+        note = present.note if present else None
+        done = note is not None and note.token == order.token
+        ours = present if note and order.mark.owns(note.mark) else None
+        if ours and order.ran and not _started(host, ours):
+            return None
         keep = set(_disks(host, present)) if present else set()
         for unused in order.old if done else order.volumes if present else (*order.old, *order.volumes):
             found = host.pool.volume(unused)
@@ -268,6 +276,15 @@ def _settle(host: Host, name: str, order: Note | None) -> bool | None:
         return done
     finally:
         held.close()
+
+
+def _started(host: Host, domain: Domain) -> bool:
+    """Start a VM. One that can not be started must not keep anybody from deleting it or making it anew."""
+    try:
+        domains.start(host, domain)
+    except DriverError:
+        return False
+    return True
 
 
 def _volumes(domain: Domain) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tests.drivers.copying import aligned
 from tests.lab.bench import LibvirtBench
 
 MIB = 1 << 20
+DISK_ONLY = 16  # VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
 DESK = replace(GUEST, owner="desk")
 
 
@@ -85,6 +87,41 @@ def test_what_a_guest_was_given_by_hand_is_never_deleted(
     host.recreate(spec(host, 2)) if verb == "recreate" else host.delete_guest("desk", DESK)
     assert (bench.folder / file).exists()
     assert verb == "recreate" or not [each for each in bench.folder.iterdir() if each.name.startswith("desk")]
+
+
+@pytest.mark.parametrize("verb", ["recreate", "delete"])
+@pytest.mark.parametrize("on", [True, False])
+def test_the_snapshots_of_a_guest_go_with_its_disk(
+    bench: LibvirtBench, host: Driver, verb: str, on: bool
+) -> None:
+    if on:
+        host.power("desk", DESK, on=True)
+    for name in ("one", "two"):
+        domain(bench).snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>", DISK_ONLY)
+    assert (bench.folder / Path(host.survey().guests[0].disks[0].ref)).suffix == ".two"
+    if verb == "delete":
+        host.delete_guest("desk", DESK)
+    else:
+        assert host.recreate(spec(host, 2)).power == ("on" if on else "off")
+        assert domain(bench).snapshotNum() == 0
+    assert [file for file in bench.folder.iterdir() if file.suffix in (".one", ".two")] == []
+    assert bench.litter() == []
+    remove_first(host)
+
+
+@pytest.mark.parametrize("verb", ["recreate", "delete"])
+def test_the_disk_of_a_guest_whose_note_does_not_name_it_is_told_by_its_name(
+    bench: LibvirtBench, host: Driver, verb: str
+) -> None:
+    (bench.folder / "desk.disk1.raw").write_bytes(b"payroll")
+    bench.libvirt.storagePoolLookupByName(bench.pool).refresh()
+    attach(bench, "desk.disk1.raw")
+    text = re.sub(r'"volumes": \[.*?\]', '"volumes": []', domain(bench).XMLDesc(2))
+    bench.libvirt.defineXML(text)
+    assert '"volumes": []' in bench.metadata_of("desk")
+    host.recreate(spec(host, 2)) if verb == "recreate" else host.delete_guest("desk", DESK)
+    assert (bench.folder / "desk.disk1.raw").exists()
+    assert bench.litter() == []
 
 
 def test_a_disk_of_a_guest_that_others_stand_on_is_kept(bench: LibvirtBench, host: Driver) -> None:

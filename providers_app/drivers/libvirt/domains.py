@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -16,11 +17,12 @@ from . import definition, notes, storage, xmltext
 from . import errors as faults
 from .host import Host
 from .notes import Note
-from .storage import Facts, Volume
+from .storage import Facts, Pool, Volume
 
 _INACTIVE = 2  # VIR_DOMAIN_XML_INACTIVE
 _VALIDATE = 1  # VIR_DOMAIN_DEFINE_VALIDATE
 _UNDEFINE = 1 | 2 | 4 | 16  # MANAGED_SAVE | SNAPSHOTS_METADATA | NVRAM | CHECKPOINTS_METADATA
+_METADATA_ONLY = 2  # VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
 _NAP = 0.2
 _MAC = "devices/interface/mac"
 
@@ -159,6 +161,21 @@ def _state(host: Host, domain: Domain) -> str:
     return ""
 
 
+def layers(pool: Pool, drive: definition.Drive) -> Iterator[tuple[str, Facts | None]]:
+    """Yield the volumes of our pool that a disk consists of, the topmost first; the last is None where it is gone."""
+    path, form, seen = drive.path, drive.format, set[str]()
+    while path.rpartition("/")[0] == pool.path and path not in seen:
+        seen.add(path)
+        name = path.rpartition("/")[2]
+        volume, facts = pool.volume(name), None
+        with suppress(Missing):
+            facts = volume.facts() if volume else None
+        yield name, facts
+        if facts is None or form == "raw":  # what a guest wrote to a raw disk says nothing of others
+            return
+        path, form = facts.backing, facts.backing_format
+
+
 def format_of(host: Host, path: str) -> str:
     """Return the format that VMs take a file for; empty where none has it as a disk, or two disagree."""
     found = {
@@ -234,10 +251,12 @@ def undefine(host: Host, domain: Domain) -> None:
 
 
 def forget_saved(host: Host, domain: Domain) -> None:
-    """Drop what a VM that is off would wake up with: it belongs to disks that will be gone."""
+    """Drop what a VM that is off would wake up with or go back to: it belongs to disks that will be gone."""
     with host.errors(f"the VM {domain.name}"):
         if domain.raw.hasManagedSaveImage(0):
             files.do(domain.raw.managedSaveRemove, 0)
+        for snapshot in domain.raw.listAllSnapshots(0):
+            files.do(snapshot.delete, _METADATA_ONLY)
 
 
 def start(host: Host, domain: Domain) -> None:

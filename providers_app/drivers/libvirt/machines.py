@@ -8,9 +8,11 @@ swaps them, and libvirt does it whole or not at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from providers_app.drivers import files
 from providers_app.drivers.base import VM, CloneSpec, DriverError, Mark, Missing, Refused
@@ -68,7 +70,7 @@ def delete(host: Host, name: str, mark: Mark) -> None:
             _tidy(host, name, mark)
             return
     _check_unused(host, present)
-    with _ordered(host, Note(mark, name, token=files.token(), old=_volumes(present))):
+    with _ordered(host, Note(mark, name, token=files.token(), old=_volumes(host, present))):
         domains.stop(host, present, patience=0)
         domains.undefine(host, present)
     with host.lock():
@@ -135,7 +137,7 @@ def _build(host: Host, spec: CloneSpec, old: Domain | None, owed: Sequence[Note]
         token=token,
         images=spec.images,
         volumes=tuple(names),
-        old=(*(_volumes(old) if old else ()), *(name for order in owed for name in order.old)),
+        old=(*(_volumes(host, old) if old else ()), *(name for order in owed for name in order.old)),
         ran=old is not None and (old.running or any(order.ran for order in owed)),
     )
     with _ordered(host, order):
@@ -287,17 +289,34 @@ def _started(host: Host, domain: Domain) -> bool:
     return True
 
 
-def _volumes(domain: Domain) -> tuple[str, ...]:
-    """Names of the volumes that were made for a VM of ours; others that it was given since are not ours to delete."""
-    return domain.note.volumes if domain.note else ()
+def _volumes(host: Host, domain: Domain) -> tuple[str, ...]:
+    """Names of the volumes that were made for a VM of ours, and of its snapshots, which are nothing without them.
+
+    Others that it was given since are not ours to delete.
+    """
+    note, found = domain.note, dict[str, None]()
+    if note is None:
+        return ()
+    made = note.volumes or tuple(filter(_pattern(note).fullmatch, _disks(host, domain)))
+    for drive in definition.drives(domain.root):
+        layers = [name for name, _ in domains.layers(host.pool, drive)]
+        above = list(takewhile(lambda name: name not in made, layers))
+        if len(above) < len(layers):
+            found |= dict.fromkeys(above)
+    return (*found, *made)
+
+
+def _pattern(note: Note) -> re.Pattern[str]:
+    """Return what the disks of a VM are called; the first notes did not name them."""
+    return re.compile(rf"{re.escape(note.name)}\.disk\d+\.[0-9a-f]{{12}}\.(qcow2|raw)")
 
 
 def _check_unused(host: Host, domain: Domain) -> None:
     """Refuse to delete the disks of a VM as long as anything else stands on them or uses them."""
-    uses = Uses.on(host)
-    for name in _volumes(domain):
+    uses, own = Uses.on(host), _volumes(host, domain)
+    for name in own:
         volume = host.pool.volume(name)
-        others = set(uses.of(volume.path())) - {files.shown(domain.name)} if volume else set()
+        others = set(uses.of(volume.path())) - {*map(files.shown, (domain.name, *own))} if volume else set()
         if others:
             raise Refused(
                 f"The disk {files.shown(name)} of the VM {domain.name} on the host {host.where} is used by: "

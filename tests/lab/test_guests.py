@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from providers_app.drivers import CloneSpec, Definition, Driver, DriverError, Refused, files
+from providers_app.drivers import CloneSpec, Definition, Driver, DriverError, Missing, Refused, files
 from providers_app.drivers.libvirt import domains
 from tests.drivers.benches import GUEST, IMAGE
 from tests.drivers.copying import aligned
@@ -312,6 +312,16 @@ def test_the_old_disk_stays_until_the_new_guest_runs(
     assert bench.path(before.disks[0].ref).exists()
     assert host.recreate(spec(host, 2)).power == "on"
     assert not bench.path(before.disks[0].ref).exists()
+
+
+@pytest.mark.parametrize("gone", ["disk", "image"])
+def test_a_guest_that_lost_a_disk_says_which(bench: LibvirtBench, host: Driver, gone: str) -> None:
+    (guest,) = host.survey().guests
+    lost = guest.disks[0].ref if gone == "disk" else first(host)
+    bench.path(lost).unlink()
+    with pytest.raises(Missing, match=re.escape(lost)) as said:
+        host.power("desk", DESK, on=True)
+    assert said.value.code == "CONTENT_LOST"
 
 
 def too_large(host: Driver) -> CloneSpec:

@@ -260,9 +260,28 @@ def forget_saved(host: Host, domain: Domain) -> None:
 
 
 def start(host: Host, domain: Domain) -> None:
+    import libvirt
+
     with host.errors(f"the VM {domain.name}"):
-        if not domain.raw.isActive():
-            files.do(domain.raw.create)
+        try:
+            if not domain.raw.isActive():
+                files.do(domain.raw.create)
+        except libvirt.libvirtError as error:
+            if faults.gone(error) and (lost := _lost(host, domain)):
+                raise Missing(
+                    f"The VM {domain.name} can not start: {files.shown(lost)} is gone from the storage pool "
+                    f"{host.pool.name} of {host.where}.",
+                    code="CONTENT_LOST",
+                    action="Put it back, or recreate the VM.",
+                ) from error
+            raise
+
+
+def _lost(host: Host, domain: Domain) -> str:
+    """Return the name of a volume that a VM's disks need and that is gone; empty where none is."""
+    host.pool.refresh()
+    found = (layer for drive in definition.drives(domain.root) for layer in layers(host.pool, drive))
+    return next((name for name, facts in found if facts is None), "")
 
 
 def ask_to_stop(host: Host, domain: Domain) -> None:

@@ -63,15 +63,17 @@ def shut_down(template: Template, by: str, *, force: bool = False) -> None:
 
 
 def require_off(template: Template) -> None:
-    """Refuse while the working copy runs. What was last seen is looked at again before it counts."""
+    """Refuse while the working copy runs or can not be sealed. What was last seen is looked at again first."""
     check_idle(template)
-    if power(template) != "on":
+    if power(template) != "on" and not _problem(template):
         return
     health.check([template.source_provider])
+    vm, host = template.maintenance.get("vm"), template.source_provider
     if _seen(template) == "on":
-        vm, host = template.maintenance.get("vm"), template.source_provider
         action = "Shut it down first." if may_switch(template) else "Shut it down with the host's own tools."
         raise Refusal(f"“{vm}” is running on {host}.", "VM_RUNNING", action)
+    if problem := _problem(template):
+        raise Refusal(f"“{vm}” on {host} can not be sealed: {problem}", "PREREQUISITE")
 
 
 def check_idle(template: Template) -> None:
@@ -151,10 +153,20 @@ def observe(inventory: Inventory) -> None:
 
 
 def _seen(template: Template) -> str:
-    inventory = Inventory.objects.filter(provider=template.source_provider_id).first()
+    inventory = _inventory(template)
     return _of(inventory, template) if inventory else UNKNOWN
 
 
-def _of(inventory: Inventory, template: Template) -> str:
+def _problem(template: Template) -> str:
+    """Why nothing can be made of the working copy, as last seen; empty when it can."""
+    inventory = _inventory(template)
+    return _of(inventory, template, "problem", "") if inventory else ""
+
+
+def _inventory(template: Template) -> Inventory | None:
+    return Inventory.objects.filter(provider=template.source_provider_id).first()
+
+
+def _of(inventory: Inventory, template: Template, what: str = "power", other: str = UNKNOWN) -> str:
     name = template.maintenance.get("vm")
-    return next((str(vm["power"]) for vm in inventory.vms if vm["name"] == name), UNKNOWN)
+    return next((str(vm[what]) for vm in inventory.vms if vm["name"] == name), other)

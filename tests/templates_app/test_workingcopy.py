@@ -88,6 +88,17 @@ def test_a_running_copy_is_shut_down_before_it_is_sealed(
     assert Template.objects.get(pk=template.pk).phase == TemplatePhase.READY
 
 
+def test_a_copy_that_can_not_be_sealed_is_refused_with_the_reason(hosts: Hosts, maintained: Template) -> None:
+    disk = hosts.root / "sim" / "blobs" / maintained.maintenance["disks"][0]
+    kept = disk.rename(disk.with_suffix(".aside"))
+    template = see(hosts, maintained)
+    with pytest.raises(Refusal, match="can not be read") as refused:
+        maintenance.leave(template, maintenance.NEW_VERSION, BY)
+    assert refused.value.code == "PREREQUISITE"
+    kept.rename(disk)
+    maintenance.leave(template, maintenance.NEW_VERSION, BY)  # it is looked at again
+
+
 def test_an_order_that_the_host_refuses_is_told_and_may_be_repeated(
     hosts: Hosts, maintained: Template, drain: Drain
 ) -> None:

@@ -129,9 +129,15 @@ def test_templates_guests_and_maintenance_on_three_hosts(site: Site) -> None:
     site.product.order("template", "maintenance", "win11", "enter", "--wait")
     alpha = site.benches["alpha"]
     (copy,) = [vm for vm in alpha.connected().survey().vms if vm.mark]
+    alpha.libvirt.lookupByName(copy.name).create()
+    leave = ("template", "maintenance", "win11", "leave", "--new-version", "--wait")
+    site.product.order("provider", "check", "alpha")
+    refused = site.product.order(*leave, "--json", check=False)
+    assert json.loads(refused.stdout)["error"]["code"] == "VM_RUNNING"
+    alpha.libvirt.lookupByName(copy.name).destroy()
     with alpha.path(copy.disks[0].ref).open("r+b") as disk:
         disk.write(boot_sector("VERSION-TWO"))
-    site.product.order("template", "maintenance", "win11", "leave", "--new-version", "--wait")
+    site.product.order(*leave)
     site.until_ok()
     second = boot_sector("VERSION-TWO") + first[512:]
     assert [site.published(name, 2) for name in NAMES] == [second] * 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from providers_app.drivers.libvirt import domains
 from tests.drivers.benches import GUEST, IMAGE
 from tests.drivers.copying import aligned
 from tests.lab.bench import LibvirtBench
+from tests.product import wait_for
 
 MIB = 1 << 20
 DISK_ONLY = 16  # VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -186,6 +189,34 @@ def test_an_overlay_that_came_to_another_pool_keeps_its_base(
     overlay(bench, host, other)
     with pytest.raises(Refused, match=r"o\.qcow2"):
         remove_first(host)
+
+
+def test_an_image_is_kept_while_another_pool_can_not_be_looked_at(
+    bench: LibvirtBench, host: Driver, other: Path
+) -> None:
+    host.delete_guest("desk", DESK)
+    (other / "theirs.raw").write_bytes(bytes(MIB))
+    pool = bench.libvirt.storagePoolLookupByName(other.name)
+    pool.refresh()
+    origin = pool.storageVolLookupByName("theirs.raw")
+    wanted = (
+        "<volume><name>c.qcow2</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>"
+    )
+    copying = threading.Thread(target=pool.createXMLFrom, args=(wanted, origin, 0))
+    with bench.host.copies_held():
+        copying.start()
+        wait_for(lambda: "c.qcow2" in pool.listVolumes(), 10, "the copy")
+        with pytest.raises(DriverError, match=other.name) as busy:
+            remove_first(host)
+        assert (busy.value.code, busy.value.permanent) == ("BUSY", False)
+    copying.join()
+    remove_first(host)
+
+
+def test_a_pool_whose_folder_is_gone_holds_nothing_up(bench: LibvirtBench, host: Driver, other: Path) -> None:
+    shutil.rmtree(other)
+    host.delete_guest("desk", DESK)
+    assert (host.survey().guests, bench.litter()) == ((), [])
 
 
 @pytest.mark.parametrize("way", ["..", "link"])

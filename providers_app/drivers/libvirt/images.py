@@ -71,6 +71,8 @@ def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
             code="IN_USE",
             action="Delete or recreate these VMs first.",
         )
+    if uses.busy:
+        raise busy(host, name, uses.busy[0])
     for user, path in uses.hidden:
         raise Refused(
             f"The file {files.shown(path)}, used by {files.shown(user)}, lies in no storage pool: it may stand on the "
@@ -212,10 +214,11 @@ def existing(pool: Pool, name: str, host: Host) -> Volume:
     return volume
 
 
-def busy(host: Host, name: str) -> DriverError:
-    """Nobody sees what stands on an image while the pool can not be looked at."""
+def busy(host: Host, name: str, pool: str = "") -> DriverError:
+    """Nobody sees what stands on an image while a pool can not be looked at."""
     return DriverError(
-        f"The host {host.where} is copying in its storage pool {host.pool.name}: {name} has to wait.",
+        f"The host {host.where} is copying in its storage pool {files.shown(pool or host.pool.name)}: "
+        f"{name} has to wait.",
         code="BUSY",
         action="It is tried again by itself.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -193,20 +193,29 @@ class Pool:
         return errors(f"the storage pool {files.shown(self.name)}", self._where)
 
 
-def everywhere(connection: Any, where: str) -> Iterator[Facts]:
-    """Yield what is known of every volume in every active pool of a host, after a look at their folders."""
+def everywhere(connection: Any, where: str) -> tuple[Sequence[Facts], Sequence[str]]:
+    """Return what is known of every volume in every active pool of a host, after a look at their folders.
+
+    Also which pools are busy with copies of their own, so that only what was made through libvirt is known of them.
+    """
     import libvirt
 
-    found = list[Volume]()
+    volumes, known, busy = list[Volume](), list[Facts](), list[str]()
     with errors("its storage pools", where):
-        for pool in connection.listAllStoragePools(0):
-            if pool.isActive():
-                with suppress(libvirt.libvirtError):  # busy, or gone: what was known of it must do
-                    pool.refresh(0)
-                found += [Volume(raw, where) for raw in pool.listAllVolumes(0)]
-    for volume in found:
+        for pool in filter(_is_active, connection.listAllStoragePools(0)):
+            try:
+                pool.refresh(0)
+            except libvirt.libvirtError as error:  # libvirt stops a pool whose folder is gone
+                busy += [pool.name()] if faults.busy(error) else []
+            volumes += [Volume(raw, where) for raw in pool.listAllVolumes(0)] if _is_active(pool) else []
+    for volume in volumes:
         with suppress(Missing):
-            yield volume.facts()
+            known.append(volume.facts())
+    return known, busy
+
+
+def _is_active(pool: Any) -> bool:
+    return bool(pool.isActive())
 
 
 def path_of(connection: Any, pool: str, volume: str) -> str:

@@ -22,16 +22,18 @@ from .storage import Facts
 class Uses:
     """``owners`` are the VMs by the paths of the files they use; ``volumes`` are those of all active pools.
 
-    ``hidden``: VMs and volumes that use a file in no pool, and its path: no host says what such a file stands on.
+    ``busy`` are pools that could not be looked at for copies of their own. ``hidden``: VMs and volumes that use a file
+    in no pool, and its path: no host says what such a file stands on.
     """
 
     owners: Mapping[str, set[str]]
     volumes: Sequence[Facts]
+    busy: Sequence[str]
     hidden: Sequence[tuple[str, str]]
 
     @classmethod
     def on(cls, host: Host) -> Uses:
-        volumes = list(storage.everywhere(host.connection, host.where))
+        volumes, busy = storage.everywhere(host.connection, host.where)
         known = {facts.path for facts in volumes}
         owners = defaultdict[str, set[str]](set)
         local = [each for each in volumes if each.backing.startswith("/") and each.backing_format != "raw"]
@@ -40,7 +42,7 @@ class Uses:
             for path in vm.paths:
                 owners[path].add(vm.name)
             layered += [(vm.name, path) for path in vm.layered]
-        return cls(owners, volumes, [(user, path) for user, path in layered if path not in known])
+        return cls(owners, volumes, busy, [(user, path) for user, path in layered if path not in known])
 
     def of(self, path: str) -> list[str]:
         """Who uses a volume: VMs that have it as a disk or below one, and other volumes that stand on it."""

@@ -402,6 +402,24 @@ def dies(*_: object) -> None:
     raise Dead
 
 
+def test_a_guest_that_was_recreated_meanwhile_is_not_recreated_again(
+    bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = domains.stop
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.undo()
+        bench.connected().recreate(spec(host, 2))
+        stop(*args)
+
+    monkeypatch.setattr(domains, "stop", overtaken)
+    with pytest.raises(Refused) as refused:
+        host.recreate(spec(host, 2))
+    assert refused.value.code == "PATH_CONFLICT"
+    (guest,) = host.survey().guests
+    assert (guest.problem, bench.litter()) == ("", [])
+
+
 def test_a_guest_that_somebody_forgot_is_deleted_all_the_same(
     bench: LibvirtBench, host: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

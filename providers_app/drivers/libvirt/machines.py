@@ -158,7 +158,7 @@ def _define(
     host: Host, spec: CloneSpec, order: Note, made: Sequence[tuple[str, str]], old: Domain | None
 ) -> None:
     now = _free_or_ours(host, spec.name, spec.mark)
-    if (now.uuid if now else "") != (old.uuid if old else ""):
+    if _made(now) != _made(old):
         raise _taken(host, spec.name)
     network = host.network or spec.definition.network
     plan = definition.Plan(
@@ -172,6 +172,11 @@ def _define(
         mac=old.mac if old else "",
     )
     domains.define(host, plan)
+
+
+def _made(domain: Domain | None) -> tuple[str, str] | None:
+    """Tell a VM from others, and from itself once somebody has made it anew."""
+    return (domain.uuid, domain.note.token) if domain and domain.note else None
 
 
 def _kind(host: Host, spec: CloneSpec) -> str:

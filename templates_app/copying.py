@@ -272,6 +272,7 @@ class Copy:
                 bytes_done=target.bytes_total,
                 bytes_peak=0,
                 compared=0,
+                cancel=False,
                 attempt=0,
                 rate=0,
                 timing=concluded(target.timing, took, event.sent),

@@ -26,6 +26,8 @@ UNCLAIMED = {"claim": None, "owner": ""}
 def add_providers(template: Template, providers: Iterable[Provider], by: str) -> None:
     """Add providers to the distribution list. One that is being removed is kept instead."""
     with order(template) as fresh:
+        if fresh.phase == TemplatePhase.DELETING:
+            raise Refusal(f"{fresh} is being deleted.", "DELETING", "Create a new template.")
         if not fresh.multi_provider:
             raise Refusal(
                 f"{fresh} is not distributed to several providers.",
@@ -156,9 +158,9 @@ def delete(template: Template, by: str) -> None:
         if guests:
             names = ", ".join(guests[:5]) + (" …" if len(guests) > 5 else "")
             raise Refusal(f"Guest VMs of {fresh} exist: {names}.", "GUESTS", "Delete them first.")
-        if fresh.phase == TemplatePhase.DELETING:
-            return
-        if not fresh.advance(TemplatePhase.DELETING, by=by, claim=None, owner=""):
+        if fresh.phase != TemplatePhase.DELETING and not fresh.advance(
+            TemplatePhase.DELETING, by=by, claim=None, owner=""
+        ):
             raise changed_meanwhile(fresh)
         for target in fresh.targets.select_related("provider"):
             _want_absent(target, by)
@@ -193,11 +195,16 @@ def want_version(template: Template, version: TemplateVersion, by: str) -> None:
             "bytes_done": 0,
             "bytes_total": version.allocated,
         }
-        if target.cancel or target.phase in COPYING_PHASES:
+        if target.cancel or target.phase in COPYING_PHASES or _cancelled_before(target):
             DistributionTarget.objects.filter(pk=target.pk).update(wanted_version=version)
         else:
             note = f"Version {version.number}."
             target.advance(Phase.WAITING, note, by, **fields, **UNCLAIMED, **FRESH, **no_error())
+
+
+def _cancelled_before(target: DistributionTarget) -> bool:
+    """Whether it was cancelled while there was no version yet to copy."""
+    return target.error_code == "CANCELLED" and target.wanted_version_id is None
 
 
 def forget(provider: Provider, by: str) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from providers_app import health
@@ -30,6 +32,8 @@ CLONE_SECONDS = 4 * 3600.0
 CALL_SECONDS = 300.0
 FAILED_KEPT = timedelta(days=7)
 UNFINISHED = (GuestPhase.CREATING, GuestPhase.PREPARING, GuestPhase.RECREATING, GuestPhase.DELETING)
+SPARE_WORKERS = 2
+_WORK = Q(phase__in=UNFINISHED) | (Q(phase=GuestPhase.READY) & ~Q(wanted_power=""))
 FAILED = (GuestPhase.CREATE_FAILED, GuestPhase.RECREATE_FAILED)
 
 
@@ -98,9 +102,21 @@ def switch(guest: GuestVM, on: bool, by: str) -> None:
 
 def due() -> Iterable[tuple[str, int]]:
     """The guests that wait for a worker, on providers that are there."""
-    waiting = GuestVM.objects.filter(claim=None).filter(Q(phase__in=UNFINISHED) | ~Q(wanted_power=""))
-    for guest in waiting.filter(provider__in=Provider.objects.available()).only("pk")[:200]:
-        yield "guest", guest.pk
+    free = _places()
+    waiting = GuestVM.objects.filter(_WORK, claim=None, provider__in=Provider.objects.available())
+    rows = waiting.exclude(template__phase__in=BUSY).order_by("changed_at")
+    for pk, provider in rows.values_list("pk", "provider"):
+        if free[provider] > 0:
+            free[provider] -= 1
+            yield "guest", pk
+
+
+def _places() -> defaultdict[int, int]:
+    """By provider: how many more guests may be worked on there at once."""
+    free = defaultdict[int, int](lambda: AT_ONCE_PER_PROVIDER)
+    busy = GuestVM.objects.filter(claim__isnull=False).order_by().values_list("provider")
+    free.update({pk: AT_ONCE_PER_PROVIDER - count for pk, count in busy.annotate(count=Count("pk"))})
+    return free
 
 
 def expired() -> Iterable[GuestVM]:
@@ -116,7 +132,7 @@ def work(pk: int) -> None:
         .filter(pk=pk)
         .first()
     )
-    if guest is None or not guest.provider.available or not _take(guest):
+    if guest is None or not guest.provider.available or guest.template.phase in BUSY or not _take(guest):
         return
     carry_out = {
         GuestPhase.CREATING: _create,
@@ -150,19 +166,19 @@ def image_refs(template: Template, provider: Provider, version: TemplateVersion)
 
 def observe(provider: Provider, inventory: Inventory) -> None:
     """Compare the guests with what a good check read: those that are gone are Lost, those that are back Ready."""
-    there = {guest["name"]: guest for guest in inventory.guests}
+    there = {(guest["name"], guest["mark"]["owner"]): guest for guest in inventory.guests if guest["mark"]}
     known = provider.guests.filter(
         claim=None, changed_at__lt=inventory.read_at, phase__in=[GuestPhase.READY, GuestPhase.LOST]
     )
     for guest in known.select_related("template", "provider"):
-        found = there.get(guest.name)
+        found = there.get((guest.name, guest.mark.owner))
         if found is None and guest.phase == GuestPhase.READY:
             gone = error(
                 "GUEST_LOST",
                 f"{provider} has no guest VM of this name any more.",
                 "Recreate it, or delete it here.",
             )
-            guest.advance(GuestPhase.LOST, **gone)
+            guest.advance(GuestPhase.LOST, wanted_power="", **gone)
         elif found and (guest.phase == GuestPhase.LOST or guest.power != found["power"]):
             guest.advance(GuestPhase.READY, power=found["power"], **no_error())
 
@@ -184,12 +200,16 @@ def _new(template: Template, provider: Provider, version: TemplateVersion, name:
 
 
 def _take(guest: GuestVM) -> bool:
-    if guest.phase not in UNFINISHED and not guest.wanted_power:
+    """Claim it, as far as its provider and the workers have places: the last workers are for other work."""
+    if not GuestVM.objects.filter(_WORK, pk=guest.pk).exists():
         return False
-    busy = GuestVM.objects.filter(provider=guest.provider, claim__isnull=False).count()
-    if busy >= AT_ONCE_PER_PROVIDER:
-        return False
-    return guest.take(GuestPhase.PREPARING if guest.phase == GuestPhase.CREATING else guest.phase)
+    most = max(1, settings.WORKERS - SPARE_WORKERS)
+    with transaction.atomic():
+        Provider.objects.select_for_update().get(pk=guest.provider_id)
+        every = GuestVM.objects.filter(claim__isnull=False).count()
+        if every >= most or _places()[guest.provider_id] <= 0:
+            return False
+        return guest.take(GuestPhase.PREPARING if guest.phase == GuestPhase.CREATING else guest.phase)
 
 
 def _create(guest: GuestVM) -> None:
@@ -208,7 +228,11 @@ def _recreate(guest: GuestVM) -> None:
 
 
 def _delete(guest: GuestVM) -> None:
-    ask(guest, guest.provider, "delete_guest", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark)
+    try:
+        ask(guest, guest.provider, "delete_guest", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark)
+    except Refused as refused:
+        if refused.code != "NOT_OURS":  # what has its name there now is somebody else's; ours is gone
+            raise
     with transaction.atomic():
         if guest.report():
             Event.record(guest, guest.phase, "deleted", by=guest.owner)
@@ -228,9 +252,16 @@ def _fail(guest: GuestVM, fault: DriverError) -> None:
         GuestPhase.CREATING: GuestPhase.CREATE_FAILED,
         GuestPhase.PREPARING: GuestPhase.CREATE_FAILED,
         GuestPhase.RECREATING: GuestPhase.RECREATE_FAILED,
+        GuestPhase.DELETING: _before_deletion(guest),
     }.get(GuestPhase(guest.phase), GuestPhase.READY)
     cause = error(fault.code, fault.text, fault.action)
     guest.release(to, failed_at=timezone.now(), wanted_power="", **cause)
+
+
+def _before_deletion(guest: GuestVM) -> GuestPhase:
+    if not guest.ref:
+        return GuestPhase.CREATE_FAILED
+    return GuestPhase.RECREATE_FAILED if guest.wanted_version_id else GuestPhase.READY
 
 
 def _spec_of_held(guest: GuestVM, version: TemplateVersion) -> CloneSpec:

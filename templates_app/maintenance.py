@@ -46,9 +46,13 @@ def enter(template: Template, by: str) -> None:
                 "NOT_INSTALLED",
                 "Retry its distribution first.",
             )
+        if fresh.targets.filter(phase=Phase.REMOVING).exists():
+            raise Refusal(f"A provider of {fresh} is being removed.", "BUSY", "Wait until it is done.")
+        if fresh.guests.filter(claim__isnull=False).exists():
+            raise Refusal(f"Guest VMs of {fresh} are being worked on.", "BUSY", "Wait until it is done.")
         if fresh.runs.filter(phase__in=[RunPhase.VERIFYING, RunPhase.RUNNING]).exists():
             raise Refusal(f"Guest VMs of {fresh} are being recreated.", "BUSY", "Wait until it is done.")
-        copy = {"vm": working_copy_name(fresh), "by": by}
+        copy = {"vm": fresh.working_copy_name, "by": by}
         if not fresh.advance(TemplatePhase.ENTERING, by=by, maintenance=copy, **no_error()):
             raise changed_meanwhile(fresh)
         queue.soon("enter", fresh.pk)
@@ -66,14 +70,11 @@ def leave(template: Template, choice: str, by: str, note: str = "") -> None:
     else:
         workingcopy.check_idle(template)
     order = {**template.maintenance, "choice": choice, "by": by, "note": note}
+    order.pop("sealed", None)  # the copy may have been changed since: it is compared again
     fields: dict[str, Any] = {"maintenance": order, "bytes_done": 0, "bytes_total": 0, **no_error()}
     if not template.advance(TemplatePhase.EXITING, by=by, **fields):
         raise changed_meanwhile(template)
     queue.soon("leave", template.pk)
-
-
-def working_copy_name(template: Template) -> str:
-    return f"{template.name}-maintenance"
 
 
 def due() -> Iterable[tuple[str, int]]:
@@ -194,6 +195,14 @@ def _taken(pk: int, phase: TemplatePhase) -> Template | None:
         .filter(pk=pk, phase=phase)
         .first()
     )
-    if template is None or not template.source_provider.available or not template.take(phase):
+    if template is None or not template.take(phase):
         return None
-    return template
+    if template.source_provider.available:
+        return template
+    text = f"{template.source_provider} is not available."
+    silent = error("NOT_AVAILABLE", text, "Repeat it when the provider is back.")
+    if phase == TemplatePhase.ENTERING:
+        template.release(TemplatePhase.READY, maintenance={}, **silent)
+    else:
+        template.release(TemplatePhase.MAINTENANCE, **silent)
+    return None

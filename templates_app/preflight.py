@@ -12,7 +12,7 @@ from providers_app.drivers.base import Can, Misfit
 from providers_app.models import Inventory, Provider
 from rasweb.quantities import size
 from templates_app.models import DistributionTarget, Template, TemplateVersion
-from templates_app.states import COPYING_PHASES
+from templates_app.states import COPYING_PHASES, Phase
 
 RESERVE_SHARE = 0.02
 RESERVE_BYTES = 64 * 1024 * 1024
@@ -131,6 +131,9 @@ def reserved_bytes(template: Template, provider: Provider) -> int:
     running = DistributionTarget.objects.filter(provider=provider, phase__in=COPYING_PHASES).exclude(
         template=template
     )
+    own = template.targets.filter(provider=provider, phase=Phase.CHECKING).first()
+    if own and own.started_at:  # of two that look at the same time the first one takes the room
+        running = running.exclude(phase=Phase.CHECKING, started_at__gt=own.started_at)
     return sum(max(0, total - done) for total, done in running.values_list("bytes_total", "bytes_done"))
 
 

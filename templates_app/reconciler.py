@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q, QuerySet
 from django_q.models import OrmQ
 
-from providers_app.models import Inventory
+from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
 from templates_app import (
     copying,
@@ -21,6 +23,7 @@ from templates_app import (
     lanes,
     leftovers,
     maintenance,
+    places,
     queue,
     recreation,
     removal,
@@ -85,8 +88,7 @@ class Reconciler:
         room = 4 * settings.WORKERS - OrmQ.objects.count()
         self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
         work = (maintenance, workingcopy, recreation, removal, guests, copying, scrub)
-        due = chain.from_iterable(kind.due() for kind in work)
-        for key in chain(due, [("discard", pk) for pk in self._littered]):
+        for key in _in_turn(*(kind.due() for kind in work), [("discard", pk) for pk in self._littered]):
             if key not in self._asked and room > 0:
                 self._asked[key] = now
                 room -= 1
@@ -110,6 +112,16 @@ class Reconciler:
                 if leftovers.unwanted(inventory):
                     self._littered.add(pk)
                 self._observed[pk] = read_at
+
+
+def _in_turn(*kinds: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """One of each kind after the other, so that many of one keep no other waiting."""
+    turns = deque(map(iter, kinds))
+    while turns:
+        kind = turns.popleft()
+        for key in islice(kind, 1):
+            yield key
+            turns.append(kind)
 
 
 def _observe_images(inventory: Inventory) -> None:
@@ -149,6 +161,18 @@ def _wake() -> None:
         if target.provider.available and (target.phase == Phase.FAILED or target.next_try_at is not None):
             note = f"{target.provider} is back."
             target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
+    for target in _without_source().select_related("provider", "template", "wanted_version"):
+        version = target.wanted_version
+        back_now = Provider.objects.available().filter(online_since__gt=target.changed_at)
+        if version and places.holders(version).filter(provider__in=back_now).exists():
+            note = f"A provider that holds version {version.number} is back."
+            target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
+
+
+def _without_source() -> QuerySet[DistributionTarget]:
+    """Targets that failed or wait because nobody who holds their version answered."""
+    rows = DistributionTarget.objects.filter(claim=None, error_code="SOURCE_UNREACHABLE")
+    return rows.filter(Q(phase=Phase.FAILED) | Q(phase=Phase.WAITING, next_try_at__isnull=False))
 
 
 def _renew() -> None:

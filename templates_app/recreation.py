@@ -19,7 +19,7 @@ from templates_app import guests, queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import Event, ItemPhase, RecreateItem, RecreateRun, Template, TemplateVersion
 from templates_app.models.guest import LIVE_RUNS
-from templates_app.states import GuestPhase, Phase, RunPhase
+from templates_app.states import Desired, GuestPhase, Phase, RunPhase
 
 QUESTION = RecreateRun.QUESTION
 
@@ -62,9 +62,11 @@ def begin(template: Template, by: str, *, only_responding: bool = False) -> Recr
 
 
 def defer(template: Template, by: str) -> RecreateRun:
-    """No, or later: the guests stay as they are and marked as outdated."""
+    """No, or later: the guests stay as they are and marked as outdated; of a run that is under way, the rest."""
     with order(template) as fresh:
         run = _open_run(fresh, by)
+        if run.phase == RunPhase.RUNNING:
+            return _let_be(run, by)
         if run.phase not in (RunPhase.ASKED, RunPhase.BLOCKED, RunPhase.DEFERRED):
             raise _already(fresh)
         if run.phase != RunPhase.DEFERRED and not run.advance(RunPhase.DEFERRED, by=by):
@@ -87,7 +89,8 @@ def verify(pk: int) -> None:
     )
     if run is None or not run.take(RunPhase.VERIFYING):
         return
-    providers = list(Provider.objects.filter(targets__template=run.template).distinct())
+    listed = run.template.targets.filter(desired=Desired.PRESENT)
+    providers = list(Provider.objects.filter(targets__in=listed).distinct())
     answers = health.check(provider for provider in providers if provider.enabled)
     silent = sorted(
         provider.name
@@ -106,7 +109,7 @@ def verify(pk: int) -> None:
 def pace() -> None:
     """Move the running recreations on: read what guests came to, and start those whose image is there."""
     for run in RecreateRun.objects.filter(phase=RunPhase.RUNNING).select_related("template", "version"):
-        for item in run.items.filter(phase=ItemPhase.RUNNING).select_related("guest"):
+        for item in run.items.filter(phase=ItemPhase.RUNNING).select_related("guest__provider"):
             _read(run, item)
         for item in run.items.filter(phase=ItemPhase.TODO).select_related(
             "guest__provider", "guest__template"
@@ -127,6 +130,15 @@ def _open_run(template: Template, by: str) -> RecreateRun:
         run = ask(template, version, by)
     if run is None:
         raise Refusal(f"No guest VMs of {template} are outdated.", "NOTHING_TO_DO")
+    return run
+
+
+def _let_be(run: RecreateRun, by: str) -> RecreateRun:
+    """Recreate no more guests than those that are being worked on now."""
+    for item in run.items.filter(phase=ItemPhase.TODO):
+        _set(item, ItemPhase.SKIPPED, "Left for later.")
+    if not run.advance(RunPhase.RUNNING, "The rest is left for later.", by):
+        raise changed_meanwhile(run)
     return run
 
 
@@ -154,7 +166,7 @@ def _list_items(run: RecreateRun, silent: list[str]) -> None:
 def _start(run: RecreateRun, item: RecreateItem) -> None:
     """Guests wait for their provider and for the new image there; where that failed, they stay as they are."""
     guest = item.guest
-    if guest is None:
+    if guest is None or guest.phase == GuestPhase.DELETING:
         _set(item, ItemPhase.SKIPPED, "The guest VM was deleted.")
     elif guest.version_id == run.version_id and guest.phase == GuestPhase.READY:
         _set(item, ItemPhase.DONE)

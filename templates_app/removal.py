@@ -23,7 +23,7 @@ from templates_app.leases import ask
 from templates_app.models import DistributionTarget, Event, PublishedImage, Template, TemplateVersion
 from templates_app.models.template import BUSY
 from templates_app.models.work import error
-from templates_app.states import Desired, Phase, TemplatePhase
+from templates_app.states import Desired, GuestPhase, Phase, TemplatePhase
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,15 @@ def _remove(target: DistributionTarget) -> None:
     try:
         for image in _ours(target):
             _delete(target, image, force=target.force)
+            target.images.filter(
+                name=image.name
+            ).delete()  # what is gone is held no more, whatever comes next
         if _ours(target):
             raise Refused(
                 f"Images of {target.template} are still on {target.provider}.", code="IN_USE", action="Retry."
             )
+        if target.provider_id == target.template.source_provider_id:
+            _delete_working_copy(target)
     except Stopped:
         log.info("%s: the claim was lost, stopped", target)
     except DriverError as fault:
@@ -135,13 +140,24 @@ def _clean_up(target: DistributionTarget) -> None:
 
 
 def _guests_left(target: DistributionTarget) -> bool:
-    """Guests go before their image; those that were ordered to go with it are told once."""
-    living = target.template.guests.filter(provider=target.provider)
-    if target.delete_guests:
-        for guest in living.select_related("template", "provider"):
-            with suppress(Refusal):  # somebody moved the guest: the next look tells it
-                guests.delete(guest, by="removal of the provider")
-    return living.exists()
+    """Guests go before their image; those that were ordered to go with it are told once.
+
+    One that its host refuses to delete ends the removal, until that is ordered again.
+    """
+    living = list(
+        target.template.guests.filter(provider=target.provider).select_related("template", "provider")
+    )
+    waiting = (
+        [guest for guest in living if guest.phase != GuestPhase.DELETING] if target.delete_guests else []
+    )
+    refused = [guest for guest in waiting if guest.failed_at and guest.failed_at > target.changed_at]
+    for guest in refused[:1]:
+        text = f"The guest VM {guest} could not be deleted: {guest.error_text}"
+        target.advance(Phase.FAILED, **error(guest.error_code, text, guest.error_action))
+    for guest in waiting if not refused else ():
+        with suppress(Refusal):  # somebody moved the guest: the next look tells it
+            guests.delete(guest, by="removal of the provider")
+    return bool(living)
 
 
 def _ours(target: DistributionTarget) -> list[Image]:
@@ -173,6 +189,17 @@ def _delete(target: DistributionTarget, image: Image, *, force: bool = False) ->
         mark=image.mark,
         force=force,
     )
+
+
+def _delete_working_copy(target: DistributionTarget) -> None:
+    """What a worker that ended may have left of an unfinished maintenance goes with the template."""
+    template = target.template
+    name, mark = template.working_copy_name, template.mark("working-copy")
+    try:
+        ask(target, target.provider, "remove_working_copy", timeout=REMOVE_SECONDS, name=name, mark=mark)
+    except Refused as refused:
+        if refused.code != "NOT_OURS":
+            raise
 
 
 def _discard(target: DistributionTarget, image: Image) -> None:

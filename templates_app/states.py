@@ -92,7 +92,7 @@ TEMPLATE_MOVES = _moves(
     entering="maintenance ready entering",
     maintenance="exiting maintenance",
     exiting="ready maintenance exiting",
-    create_failed="creating deleting",
+    create_failed="creating deleting create_failed",
     deleting="deleting",
 )
 GUEST_MOVES = _moves(
@@ -100,7 +100,7 @@ GUEST_MOVES = _moves(
     preparing="ready create_failed deleting preparing",
     ready="recreating deleting lost ready",
     recreating="ready recreate_failed deleting recreating",
-    deleting="deleting ready",
+    deleting="deleting ready create_failed recreate_failed",
     create_failed="creating deleting",
     recreate_failed="recreating deleting ready",
     lost="recreating deleting ready",

@@ -164,6 +164,8 @@ class DistributionTarget(Work):
         if not self.at_work:
             return self.release(self.phase, note="Taken over from a worker that ended.")
         lost = error("WORKER_LOST", "The worker that copied the image ended; another goes on.")
+        if self.cancel or self.desired == Desired.ABSENT:
+            return self.release(Phase.WAITING, attempt=0, next_try_at=None, **lost)
         further = self.bytes_done > self.bytes_peak
         attempt = 0 if further else self.attempt
         if attempt > len(settings.RETRY_DELAYS):

@@ -96,6 +96,10 @@ class Template(Work):
     def linked(self) -> bool:
         return self.clone_method == CloneMethod.LINKED
 
+    @property
+    def working_copy_name(self) -> str:
+        return f"{self.name}-maintenance"
+
     def topics(self) -> Sequence[str]:
         return ("templates", f"template:{self.pk}", "activity", "chrome")
 

@@ -10,7 +10,7 @@ from .ports import Extent
 Run = tuple[int, int]
 
 PAGE = 4096
-LONGEST_VIEW = 2 << 20
+LONGEST_VIEW = 1 << 20
 _ZEROS = bytes(LONGEST_VIEW)
 _PROBE = bytes(64)
 

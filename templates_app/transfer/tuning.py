@@ -27,7 +27,7 @@ class Tuning:
     windows: tuple[int, ...] = (10, 3, 2, 1)
     readers: tuple[int, ...] = (2, 1, 1, 1)
     laggard: float = 0.5
-    laggard_seconds: float = 2.0
+    laggard_seconds: float = 5.0
     leader_seconds: float = 0.1
     journal_bytes: int = 64 << 20
     journal_seconds: float = 2.0

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=50, help="size of the image in GiB (50)")
     parser.add_argument("--share", type=float, default=0.5, help="part of it that has to travel (0.5)")
     parser.add_argument(
-        "--cpu", type=float, default=0.7, help="seconds of a processor per GiB and host (0.7)"
+        "--cpu", type=float, default=1.2, help="seconds of a processor per GiB and host (1.2)"
     )
     parser.add_argument("--cores", type=int, default=4, help="processors of the controller (4)")
     options = parser.parse_args()

@@ -23,6 +23,7 @@ from templates_app.leases import ask
 from templates_app.models import Event, GuestVM, Power, Template, TemplateVersion
 from templates_app.models.template import BUSY
 from templates_app.models.work import error, no_error
+from templates_app.places import SPARE_WORKERS
 from templates_app.states import Desired, GuestPhase
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ CLONE_SECONDS = 4 * 3600.0
 CALL_SECONDS = 300.0
 FAILED_KEPT = timedelta(days=7)
 UNFINISHED = (GuestPhase.CREATING, GuestPhase.PREPARING, GuestPhase.RECREATING, GuestPhase.DELETING)
-SPARE_WORKERS = 2
 _WORK = Q(phase__in=UNFINISHED) | (Q(phase=GuestPhase.READY) & ~Q(wanted_power=""))
 FAILED = (GuestPhase.CREATE_FAILED, GuestPhase.RECREATE_FAILED)
 

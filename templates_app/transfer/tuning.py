@@ -26,7 +26,7 @@ class Tuning:
     block: int = BLOCK
     windows: tuple[int, ...] = (10, 3, 2, 1)
     readers: tuple[int, ...] = (2, 1, 1, 1)
-    laggard: float = 0.5
+    laggard: float = 1 / 3
     laggard_seconds: float = 5.0
     leader_seconds: float = 0.1
     journal_bytes: int = 64 << 20

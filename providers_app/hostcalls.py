@@ -1,29 +1,19 @@
-"""Driver verbs from the outside: each in a child process, so that a time-out is a kill. No Django here."""
+"""Driver verbs from the outside: in a child process, so that a time-out is a kill. No Django here."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import selectors
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
+from providers_app.driverprocess import lent
 from providers_app.drivers import DriverError, Unreachable, wire
-from rasweb import processes
 
 K = TypeVar("K", bound=Hashable)
 
-LONGEST_ANSWER = 64 << 20
 _TICK = 1.0
-_PROJECT = Path(__file__).resolve().parents[1]
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +43,7 @@ def call(
     Raises the host's DriverError; Unreachable (TIMEOUT) after ``timeout`` seconds; Stopped as soon as ``on_tick``,
     asked every second, returns false.
     """
-    with _Child([_job("0", host, verb, args)]) as child:
+    with lent([_job("0", host, verb, args)]) as child:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             for answer in child.answers(min(_TICK, left)):
@@ -75,7 +65,7 @@ def call_many(
     if not hosts:
         return
     waiting = {str(number): key for number, key in enumerate(hosts)}
-    with _Child(_job(number, hosts[key], verb, args) for number, key in waiting.items()) as child:
+    with lent([_job(number, hosts[key], verb, args) for number, key in waiting.items()]) as child:
         deadline = time.monotonic() + timeout
         while waiting and not child.ended and (left := deadline - time.monotonic()) > 0:
             for answer in child.answers(left):
@@ -127,81 +117,3 @@ def _silent(seconds: float) -> Unreachable:
 
 def _crashed() -> DriverError:
     return DriverError("The host's driver ended unexpectedly.", action="Look at the log, then retry.")
-
-
-class _Child:
-    """The driver process: gets all its jobs at once, is killed on leaving."""
-
-    def __init__(self, jobs: Iterable[Mapping[str, Any]]) -> None:
-        self._input = b"".join(json.dumps(job).encode() + b"\n" for job in jobs)
-        self._rest = b""
-        self.ended = False
-
-    def __enter__(self) -> _Child:
-        self._process = processes.start(
-            [sys.executable, "-m", "providers_app.drivers"],
-            cwd=_PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._watch = selectors.DefaultSelector()
-        for pipe, event in (
-            (self._process.stdin, selectors.EVENT_WRITE),
-            (self._process.stdout, selectors.EVENT_READ),
-        ):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
-                self._watch.register(pipe, event)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._watch.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe and not pipe.closed:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        self._end()
-
-    def _end(self) -> None:
-        """Kill it and what it started; one that hangs in the kernel is left to the kernel."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-
-    def answers(self, seconds: float) -> list[dict[str, Any]]:
-        """Wait at most ``seconds``; return the answers that came, and note the end of the process."""
-        found: list[dict[str, Any]] = []
-        for key, _ in self._watch.select(seconds):
-            if key.fileobj is self._process.stdin:
-                self._feed(self._process.stdin)
-            else:
-                found += self._read(key.fd)
-        return found
-
-    def _feed(self, pipe: IO[bytes]) -> None:
-        try:
-            self._input = self._input[os.write(pipe.fileno(), self._input) :]
-        except BrokenPipeError:
-            self._input = b""
-        if not self._input:
-            self._watch.unregister(pipe)
-            pipe.close()
-
-    def _read(self, fd: int) -> list[dict[str, Any]]:
-        data = os.read(fd, 1 << 20)
-        self.ended = not data or len(self._rest) > LONGEST_ANSWER
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [answer for line in lines if (answer := _parsed(line))]
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        log.error("A driver wrote something that is no answer: %r", line[:200])
-        return {}
-    return answer

@@ -1,6 +1,7 @@
 """Driver verbs in a process of their own: jobs on stdin, answers on stdout, one JSON object a line.
 
-A library that hangs is then a kill, and one that crashes an exit code. Secrets come on stdin only.
+A library that hangs is then a kill, and one that crashes an exit code. Secrets come on stdin only. The process takes
+jobs until stdin ends, and ends by itself when there were none for a while.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 from rasweb.processes import die_with_parent
 
 from . import DriverError, Refused, open_driver, wire
+from .idle import Idle
 
 
 def perform(job: Mapping[str, Any]) -> Any:
@@ -47,15 +49,18 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
 def serve(jobs: TextIO, answers: TextIO) -> None:
     """Run each job as it comes in a thread of its own; return when stdin ended and all have answered."""
     speaking = threading.Lock()
+    idle = Idle()
 
     def work(job: Mapping[str, Any]) -> None:
-        line = json.dumps(answer(job))
-        with speaking:
-            answers.write(line + "\n")
-            answers.flush()
+        with idle.busy():
+            line = json.dumps(answer(job))
+            with speaking:
+                answers.write(line + "\n")
+                answers.flush()
 
-    threads = []
+    threads = list[threading.Thread]()
     for line in jobs:
+        threads = [thread for thread in threads if thread.is_alive()]
         threads.append(threading.Thread(target=work, args=(json.loads(line),), daemon=True))
         threads[-1].start()
     for thread in threads:

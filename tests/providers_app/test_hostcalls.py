@@ -16,12 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from providers_app import hostcalls
+from providers_app import driverprocess, hostcalls
 from providers_app.drivers import DriverError, Mark, Missing, Refused, Survey, Unreachable
 from providers_app.hostcalls import HostAddress, Stopped, call, call_many
 from tests.drivers.benches import IMAGE, NAME, DirectoryBench, SimulatorBench
+from tests.product import alive, wait_for
 
 PATIENCE = 20.0
+IDLING = """
+import time
+from providers_app.drivers.idle import Idle
+with Idle(0.1).busy():
+    time.sleep(0.3)
+    print("done", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -38,6 +47,13 @@ def directory(tmp_path: Path) -> Iterator[DirectoryBench]:
     made = DirectoryBench(tmp_path / "directory")
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_of_another_test() -> Iterator[None]:
+    driverprocess.let_go()
+    yield
+    driverprocess.let_go()
 
 
 def address(bench: SimulatorBench | DirectoryBench, **settings: str) -> HostAddress:
@@ -184,6 +200,63 @@ def test_secrets_are_never_shown_nor_on_a_command_line(
     with pytest.raises(Stopped):
         call(host, "survey", timeout=PATIENCE, on_tick=look)
     assert "hunter2" not in "".join(seen)
+
+
+def test_calls_share_a_process_as_long_as_it_answers(
+    directory: DirectoryBench, simulator: SimulatorBench
+) -> None:
+    before = children()
+    call(address(directory), "survey", timeout=PATIENCE)
+    kept = children() - before
+    assert len(kept) == 1
+    assert (
+        len(list(call_many({1: address(simulator), 2: address(directory)}, "survey", timeout=PATIENCE))) == 2
+    )
+    assert children() - before == kept
+    simulator.switch("hang")
+    with pytest.raises(Unreachable):
+        call(address(simulator), "survey", timeout=0.2)
+    assert children() == before
+    assert isinstance(call(address(directory), "survey", timeout=PATIENCE), Survey)
+
+
+def test_a_kept_process_that_was_killed_costs_no_call(directory: DirectoryBench) -> None:
+    before = children()
+    call(address(directory), "survey", timeout=PATIENCE)
+    (kept,) = children() - before
+    os.kill(kept, signal.SIGKILL)
+    wait_for(lambda: not alive(kept), PATIENCE, "its end")
+    assert isinstance(call(address(directory), "survey", timeout=PATIENCE), Survey)
+
+
+def test_a_kept_process_is_left_when_other_programs_are_to_be_used(
+    directory: DirectoryBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(address(directory), "survey", timeout=PATIENCE)
+    kept = children()
+    monkeypatch.setenv("PATH", "/nowhere")
+    call(address(directory), "survey", timeout=PATIENCE)
+    assert not children() & kept
+
+
+def test_a_forked_process_uses_a_process_of_its_own(directory: DirectoryBench) -> None:
+    call(address(directory), "survey", timeout=PATIENCE)
+    kept = children()
+    if (pid := os.fork()) == 0:
+        with suppress(BaseException):
+            call(address(directory), "survey", timeout=PATIENCE)
+            os._exit(0 if children() else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert call(address(directory), "survey", timeout=PATIENCE)
+    assert children() == kept
+
+
+def test_a_process_that_gets_no_work_ends_by_itself() -> None:
+    project = Path(hostcalls.__file__).parents[1]
+    command = [sys.executable, "-c", IDLING]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, cwd=project, check=True)
+    assert done.stdout == b"done\n"
 
 
 def test_nonsense_of_a_driver_is_an_error_not_a_crash() -> None:

@@ -7,7 +7,6 @@ a thread that stays until they have ended.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,28 +14,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-_PR_SET_PDEATHSIG = 1
+from rasweb import tether
+
 _KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel kill this process when its parent ends.
-
-    ``parent`` is the pid of the process that started this one, as that process knew it; with it a parent that
-    died before this call is noticed too. Exits with status 1 when the parent is already gone. Off Linux only that
-    check is made.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) was refused")
-    if parent is not None and os.getppid() != parent:
-        os._exit(1)
 
 
 def tethered(argv: Sequence[str]) -> list[str]:
     """The command line that runs ``argv`` as a child which dies with the calling process."""
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *argv]
+    return [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv]
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -88,15 +73,3 @@ def kill(process: subprocess.Popen[bytes]) -> int:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
-
-
-def _main(args: list[str]) -> None:
-    die_with_parent(int(args[0]))
-    try:
-        os.execvp(args[1], args[1:])
-    except OSError as error:
-        sys.exit(f"{args[1]}: {error.strerror}")
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

@@ -29,7 +29,7 @@ from django_q.models import Failure, OrmQ
 from django_q.signals import post_execute
 from django_q.worker import worker
 
-from rasweb import processes, pulse
+from rasweb import pulse, tether
 from rasweb.pulse import Beat, stopping
 
 __all__ = ["WorkerSet", "stopping"]
@@ -138,7 +138,7 @@ class Sentinel(cluster.Sentinel):
 
 
 def _tethered(parent: int, target: Callable[..., Any], *args: Any) -> None:
-    processes.die_with_parent(parent)
+    tether.die_with_parent(parent)
     target(*args)
 
 

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from rasweb.processes import die_with_parent
+from rasweb.tether import die_with_parent
 
 from . import DriverError, Refused, open_driver, wire
 from .idle import Idle

@@ -17,7 +17,7 @@ from threading import Condition, Event, Thread
 from typing import Any, TextIO
 
 from rasweb.logs import Formatter
-from rasweb.processes import die_with_parent
+from rasweb.tether import die_with_parent
 
 from . import DriverError, open_driver
 

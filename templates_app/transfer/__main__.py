@@ -9,7 +9,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import cast
 
-from rasweb.processes import die_with_parent
+from rasweb.tether import die_with_parent
 
 from .events import End, Event, Failed, encode
 from .job import BadJob, Command, Job, Stop, decode_command

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from rasweb import processes
+from rasweb import processes, tether
 
 
 def gone(pid: int) -> bool:
@@ -44,7 +44,7 @@ def test_a_started_process_dies_with_a_killed_parent():
 def test_a_process_whose_parent_is_already_gone_ends_at_once():
     nobody = 2**22 + 1
     result = subprocess.run(
-        [sys.executable, "-I", "-S", processes.__file__, str(nobody), "echo", "alive"],
+        [sys.executable, "-I", "-S", tether.__file__, str(nobody), "echo", "alive"],
         capture_output=True,
         check=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,25 @@ class Listing:
     @property
     def filtered(self) -> bool:
         return len(self.rows) < self.total
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first rows of many, for a page that is about something else; ``more`` are left out."""
+
+    rows: Sequence[Any]
+    more: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def head(rows: QuerySet[Any], most: int) -> Head:
+    first = list(rows[:most])
+    return Head(first, rows.count() - most if len(first) == most else 0)
 
 
 def listing(

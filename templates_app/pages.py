@@ -39,6 +39,7 @@ LIST_CELLS = ("status", "distribution", "ready", "guests", "version", "changed")
 TEMPLATE_CELLS = (*LIST_CELLS, "notice", "footer", "retry", "work")
 TARGET_CELLS = ("state", "progress", "action", "version")
 GUEST_CELLS = ("state", "power", "version")
+GUESTS_SHOWN = 200  # on pages about something else
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ from django import template
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
 
 from rasweb import quantities
+from rasweb.listing import Head
 from rasweb.looks import DOT, SPINNER, Look
 
 register = template.Library()
@@ -59,6 +63,16 @@ def _sign(look: Look, classes: str = "") -> SafeString:
     if look.icon == DOT:
         return format_html('<span class="dot bg-{}" aria-hidden="true"></span>', look.tone)
     return icon(look.icon, classes)
+
+
+@register.simple_tag
+def more(rows: Head, url: str, **filters: str | int) -> SafeString:
+    """Where the rest of a list is, of which a page shows the beginning: a list by its name, with filters."""
+    if not rows.more:
+        return SafeString("")
+    text = ngettext("%d more", "%d more", rows.more) % rows.more
+    href = reverse(url) + (f"?{urlencode(filters)}" if filters else "")
+    return format_html('<div class="card-footer"><a href="{}">{}</a></div>', href, text)
 
 
 @register.filter

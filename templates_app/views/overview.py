@@ -7,23 +7,23 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from providers_app.models import Provider
-from rasweb.listing import PER_PAGE, query
+from rasweb.listing import PER_PAGE, head, query
 from templates_app import activity, guests, pages
 from templates_app.models import DistributionTarget, GuestVM, Template
 from templates_app.states import COPYING_PHASES, RunPhase
 
-FOUND = 20
+FOUND = SHOWN = 20
 
 
 def overview(request: HttpRequest) -> HttpResponse:
     templates = pages.loaded(Template.objects.all())
     copying = DistributionTarget.objects.filter(phase__in=COPYING_PHASES)
     context = {
-        "failed": activity.failed_targets()[:20],
+        "failed": head(activity.failed_targets(), SHOWN),
         "broken": [each for each in templates if each.error_text],
         "silent": [each for each in Provider.objects.filter(enabled=True) if not each.available],
         "asked": _asked(templates),
-        "spoilt": pages.guests_of(phase__in=guests.FAILED)[:20],
+        "spoilt": head(pages.guests_of(phase__in=guests.FAILED), SHOWN),
         "providers": Provider.objects.all()[:PER_PAGE],
         "running": activity.running_count(),
         "rate": copying.aggregate(sum=Sum("rate"))["sum"] or 0,

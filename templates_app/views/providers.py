@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from providers_app.models import Inventory, Provider
 from rasweb.answers import dialog, go
-from rasweb.listing import list_sign
+from rasweb.listing import head, list_sign
 from rasweb.refusals import Refusal
 from templates_app import distribution, pages
 from templates_app.views import who
@@ -21,7 +21,7 @@ def provider(request: HttpRequest, pk: int) -> HttpResponse:
         "provider": row,
         "inventory": Inventory.objects.filter(provider=row).first(),
         "targets": pages.targets_of(provider=row),
-        "guests": pages.guests_of(provider=row)[:200],
+        "guests": head(pages.guests_of(provider=row), pages.GUESTS_SHOWN),
         "target_sign": list_sign(f"provider-targets-{pk}", pages.targets_of(provider=row)),
         "guest_sign": list_sign(f"provider-guests-{pk}", pages.guests_of(provider=row)),
     }

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from rasweb import access
 from rasweb.answers import acted, answer, dialog
-from rasweb.listing import Listing, list_sign, listing, query
+from rasweb.listing import Listing, head, list_sign, listing, query
 from rasweb.refusals import Refusal
 from templates_app import creation, pages
 from templates_app import distribution as orders
@@ -19,6 +19,7 @@ from templates_app.models import DistributionTarget, Template, TemplateVersion
 from templates_app.states import NOT_MULTI_PROVIDER, REMOVING_AND_ADDING, TemplatePhase, Word
 from templates_app.views import chosen, who
 
+EVENTS_SHOWN = 40
 SORTS = {
     "name": lambda each: each.name.lower(),
     "status": lambda each: each.get_phase_display(),
@@ -61,8 +62,8 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
         "targets": pages.shown_targets(row, request.GET.get("page", "1")),
         "run": row.live_run,
         "versions": versions(row),
-        "guests": pages.guests_of(template=row)[:200],
-        "events": row.events.select_related("provider")[:40],
+        "guests": head(pages.guests_of(template=row), pages.GUESTS_SHOWN),
+        "events": head(row.events.select_related("provider"), EVENTS_SHOWN),
         "targets_sign": list_sign(f"targets-{pk}", pages.targets_of(template=pk)),
         "event_sign": pages.event_sign("template"),
     }

@@ -251,3 +251,30 @@ def test_retry_all_is_offered_only_where_something_failed(
     calm = world.template("calm", busy.source_provider)
     assert "Retry all failed" in operator.get(f"/templates/{busy.pk}/").content.decode()
     assert "Retry all failed" not in operator.get(f"/templates/{calm.pk}/").content.decode()
+
+
+def test_what_a_page_leaves_out_is_counted_and_one_click_away(
+    world: World, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("templates_app.views.overview.SHOWN", 2)
+    monkeypatch.setattr("templates_app.pages.GUESTS_SHOWN", 2)
+    source = world.provider("source")
+    template = world.template("win11 & more", source)
+    for number in range(5):
+        world.target(template, world.provider(f"host-{number}"), "failed")
+        world.guest(template, source, name=f"desk-{number}", phase="create_failed")
+    overview = viewer.get(reverse("overview")).content.decode()
+    assert '<a href="/activity/">3 more</a>' in overview
+    assert '<a href="/guests/?sort=state">3 more</a>' in overview
+    page = viewer.get(reverse("template", args=[template.pk])).content.decode()
+    assert f'<a href="/guests/?template={template.pk}">3 more</a>' in page
+    assert page.count("data-row data-menu") == 2
+    page = viewer.get(reverse("provider", args=[source.pk])).content.decode()
+    assert '<a href="/guests/?q=source">3 more</a>' in page
+
+
+def test_a_list_that_is_shown_whole_has_no_more(world: World, viewer: Client) -> None:
+    source = world.provider("source")
+    template = world.template("win11", source)
+    world.guest(template, source)
+    assert "more</a>" not in viewer.get(reverse("template", args=[template.pk])).content.decode()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rasweb import processes
+from tests import prepared
 from tests.console import Console
 
 T = TypeVar("T")
@@ -63,12 +64,14 @@ def _state(pid: int) -> tuple[str, int]:
 class Product:
     """One installation: ``start``, use ``base_url`` and ``run``, ``stop``; ``close`` leaves nothing behind.
 
-    ``within`` are the words before each command, of a program that starts it in surroundings of its own.
+    ``within`` are the words before each command, of a program that starts it in surroundings of its own. ``first``: the
+    first start does all that a first start does, instead of finding it done.
     """
 
     data_dir: Path
     env: dict[str, str] = field(default_factory=dict)
     within: Sequence[str] = ()
+    first: bool = False
     base_url: str = ""
     process: subprocess.Popen[bytes] | None = None
     _console: Console | None = None
@@ -91,6 +94,8 @@ class Product:
     def start(self, *args: str) -> Product:
         """Start it and wait until it serves."""
         before = len(self.output)
+        if not (self.first or self.within):
+            prepared.into(self.data_dir, self.env)
         with self._output_path.open("ab") as output:
             argv = processes.tethered([*self.within, sys.executable, str(ROOT / "manage.py"), "up", *args])
             self.process = subprocess.Popen(

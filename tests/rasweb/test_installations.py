@@ -51,6 +51,7 @@ def shows_what_a_command_does(browser: WebSocket, product: Product) -> None:
 
 
 def test_the_first_start_needs_no_other_server(product):
+    product.first = True
     product.start()
     with open_page(product) as browser:
         shows_what_a_command_does(browser, product)

@@ -102,8 +102,12 @@ lab-tools:
 	fi
 	@if pkg-config --exists libvirt 2>/dev/null; then $(MAKE) --no-print-directory install-libvirt; fi
 
+# Where the headless shell can not be installed the whole browser does too.
+BROWSER := $(shell { [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; } || \
+	command -v chromium || command -v chromium-browser)
 # Programs the tests start, and those that are measured: the Debian package of each.
-TOOLS := chromium=chromium qemu-img=qemu-utils redis-server=redis-server postgres=postgresql
+TOOLS := $(if $(BROWSER),,chromium-headless-shell=chromium-headless-shell) \
+	qemu-img=qemu-utils redis-server=redis-server postgres=postgresql
 PEERS := nbdcopy=libnbd-bin qemu-img=qemu-utils bmaptool=bmap-tools rsync=rsync tar=tar cmp=diffutils mkfs.xfs=xfsprogs
 tools:
 	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; missing=; for tool in $(TOOLS); do \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -46,14 +45,9 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
-def sessions() -> dict[str, Any]:
-    return {}
-
-
 @pytest.fixture
-def desk(site: Site, browser: Browser, sessions: dict[str, Any]) -> Iterator[desks.Desk]:
-    desk = desks.Desk(site, browser, sessions)
+def desk(site: Site, browser: Browser) -> Iterator[desks.Desk]:
+    desk = desks.Desk(site, browser)
     yield desk
     desk.leave()
 

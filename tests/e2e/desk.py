@@ -18,7 +18,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.e2e.site import PASSWORD, Site
+from tests.e2e.site import Site
 
 WAIT = 40_000  # milliseconds until something expected has to be seen
 # Notes every word that a live cell shows, since some are true for less than a look takes.
@@ -60,19 +60,18 @@ def chromium() -> Iterator[Browser]:
 class Desk:
     """``sit`` opens a page as a user. ``faults``: errors of the console, of the policy, of pages and answers."""
 
-    def __init__(self, site: Site, browser: Browser, sessions: dict[str, Any]) -> None:
+    def __init__(self, site: Site, browser: Browser) -> None:
         self.site = site
         self.browser = browser
         self.faults: list[str] = []
         self.foreseen: list[str] = []
-        self._sessions = sessions
         self._contexts: list[BrowserContext] = []
 
     def sit(self, user: str = "ada", path: str = "/templates/", **options: Any) -> Page:
         """A new browser profile, signed in as ``user`` ("" for a stranger), at ``path``."""
-        if user and user not in self._sessions:
-            self._sessions[user] = self._sign_in(user)
-        page = self._page(storage_state=self._sessions[user] if user else None, **options)
+        page = self._page(**options)
+        if user:
+            page.context.add_cookies([self.site.cookie(user)])
         page.goto(path)
         return page
 
@@ -88,15 +87,6 @@ class Desk:
             fault for fault in self.faults if not any(re.search(known, fault) for known in self.foreseen)
         ]
         assert not unforeseen, "\n".join(unforeseen)
-
-    def _sign_in(self, user: str) -> Any:
-        page = self._page()
-        page.goto("/login/")
-        page.get_by_label("Username").fill(user)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("heading", name="Overview").wait_for()
-        return page.context.storage_state()
 
     def _page(self, **options: Any) -> Page:
         size = {"width": options.pop("width", 1440), "height": 900}

@@ -31,7 +31,7 @@ def main() -> None:
                 site.put_vm("hv-ams-01", vm, 64)
             site.start().furnish(HOSTS)
             with chromium() as browser:
-                desk = Desk(site, browser, {})
+                desk = Desk(site, browser)
                 _take(site, desk)
                 desk.leave()
         finally:

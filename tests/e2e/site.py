@@ -12,7 +12,6 @@ from typing import Any
 from tests.product import Product
 
 MIB = 1 << 20
-PASSWORD = "correct-horse-battery"
 USERS = {"ada": "", "olga": "Operator", "vera": "Viewer"}  # an administrator, then by role
 SETTINGS = {
     "RASWEB_CHECK_INTERVAL": "1",
@@ -21,10 +20,18 @@ SETTINGS = {
     "RASWEB_WORKERS": "4",
 }
 _USERS = """
+import json
+from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.test import Client
+keys = {{}}
 for name, role in {users!r}.items():
-    user = User.objects.create_user(name, password={password!r}, is_superuser=not role, is_staff=not role)
+    user = User.objects.create_user(name, is_superuser=not role, is_staff=not role)
     user.groups.set(Group.objects.filter(name=role))
+    browser = Client()
+    browser.force_login(user)
+    keys[name] = browser.cookies[settings.SESSION_COOKIE_NAME].value
+print(json.dumps([settings.SESSION_COOKIE_NAME, keys]))
 """
 
 
@@ -36,14 +43,17 @@ class Site:
         self.root.mkdir()
         env = {**SETTINGS, "RASWEB_ALLOWED_ROOTS": str(self.root)}
         self.product = Product(folder / "data", env)
+        self._session_cookie = ""
+        self._sessions: dict[str, str] = {}
 
     def start(self) -> Site:
         self.product.start()
         return self
 
     def furnish(self, hosts: dict[str, float]) -> Site:
-        """Make the users, and the hosts with their bandwidth in MiB/s."""
-        self.order(["shell", "-v0", "-c", _USERS.format(users=USERS, password=PASSWORD)])
+        """Make the users, each with a session, and the hosts with their bandwidth in MiB/s."""
+        made = self.product.order("shell", "-v0", "-c", _USERS.format(users=USERS))
+        self._session_cookie, self._sessions = json.loads(made.stdout)
         self.order(*(["provider", "add", name, *self.options(name, speed)] for name, speed in hosts.items()))
         return self
 
@@ -60,6 +70,10 @@ class Site:
 
     def url(self, path: str = "/") -> str:
         return self.product.base_url + path
+
+    def cookie(self, user: str) -> dict[str, str]:
+        """What the browser of somebody who has signed in sends."""
+        return {"name": self._session_cookie, "value": self._sessions[user], "url": self.url()}
 
     # What an administrator does on the hosts
 

@@ -9,12 +9,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.desk import Desk
-from tests.e2e.site import PASSWORD, Site
+from tests.e2e.site import Site
+
+PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture
 def desk(bare: Site, browser: Browser) -> Iterator[Desk]:
-    desk = Desk(bare, browser, {})
+    desk = Desk(bare, browser)
     yield desk
     desk.leave()
 

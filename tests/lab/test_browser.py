@@ -73,7 +73,7 @@ def site(benches: list[LibvirtBench], tmp_path: Path) -> Iterator[LabSite]:
 @pytest.fixture
 def desk(site: LabSite) -> Iterator[Desk]:
     with chromium() as browser:
-        desk = Desk(site, browser, {})
+        desk = Desk(site, browser)
         yield desk
         desk.leave()
 

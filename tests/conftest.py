@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,27 @@ LONG = (
     "templates_app",
     "drivers",
 )  # folders, longest files first
+
+
+TOGETHER = (
+    ("e2e/test_distribution.py", "e2e/test_lists.py"),
+    ("e2e/test_maintenance.py", "e2e/test_live.py"),
+)  # files on one process, since they share a started product
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile`` that keeps files that share something on one process."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((shared[0] for shared in TOGETHER if file.endswith(shared)), file)
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""One product and one browser for each module; a new profile for each test."""
+"""One product and one browser for most modules; a new profile for each test."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e import desk as desks
-from tests.e2e.site import Site
-
-HOSTS: dict[str, float] = {
-    "ams-01": 0,
-    "ams-02": 8,
-    "fra-01": 8,
-    "slow-01": 0.5,
-}  # MiB/s; the first one holds the source VM
+from tests.e2e.site import HOSTS, Site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,19 +20,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Started for the first time: no users, no hosts."""
+    """Started for the first time: no users, no hosts. For a module whose tests need one of their own."""
     site = Site(tmp_path_factory.mktemp("site"))
     yield site.start()
     site.product.close()
 
 
-@pytest.fixture(scope="module")
-def site(bare: Site) -> Site:
-    bare.put_vm("ams-01")
-    return bare.furnish(HOSTS)
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Shared by modules: what a test makes there has names of its own."""
+    site = Site(tmp_path_factory.mktemp("shared"))
+    site.put_vm("ams-01")
+    yield site.start().furnish(HOSTS)
+    site.product.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with desks.chromium() as browser:
         yield browser
@@ -56,7 +52,8 @@ def desk(site: Site, browser: Browser) -> Iterator[desks.Desk]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a failure comes what the product has written."""
     report = yield
-    site = getattr(item, "funcargs", {}).get("bare")
+    used = getattr(item, "funcargs", {})
+    site = used.get("site") or used.get("bare")
     if report.failed and site:
         report.sections.append(("Output of the product", site.product.output[-5000:]))
     return report

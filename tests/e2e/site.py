@@ -13,8 +13,14 @@ from tests.product import Product
 
 MIB = 1 << 20
 USERS = {"ada": "", "olga": "Operator", "vera": "Viewer"}  # an administrator, then by role
+HOSTS: dict[str, float] = {
+    "ams-01": 0,
+    "ams-02": 8,
+    "fra-01": 8,
+    "slow-01": 0.5,
+}  # MiB/s; the first one holds the source VM
 SETTINGS = {
-    "RASWEB_CHECK_INTERVAL": "1",
+    "RASWEB_CHECK_INTERVAL": "2",
     "RASWEB_LEASE_SECONDS": "5",
     "RASWEB_RETRY_DELAYS": "1,1,1",
     "RASWEB_WORKERS": "4",

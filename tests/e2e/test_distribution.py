@@ -83,11 +83,11 @@ def _fill_the_target_list(page: Page) -> None:
 
 
 def test_properties_add_and_remove_a_provider(site: Site, desk: Desk) -> None:
-    site.template("added", "ams-01")
+    site.template("grown", "ams-01")
     page = desk.sit()
     is_live(page)
-    distribution = cell(page, "added", "distribution")
-    properties = open_dialog(page, "added", "Properties")
+    distribution = cell(page, "grown", "distribution")
+    properties = open_dialog(page, "grown", "Properties")
     choice = properties.get_by_role("listitem").filter(has=page.get_by_role("checkbox", name="fra-01"))
     for check in ("Same kind", "Location", "Network", "Free space"):
         expect(choice.get_by_text(f"fulfilled: {check}")).to_have_count(1)
@@ -97,16 +97,16 @@ def test_properties_add_and_remove_a_provider(site: Site, desk: Desk) -> None:
     expect(properties).to_be_hidden()
     expect(distribution).to_contain_text("OK")
     assert came_in_order(seen(page, distribution), "OK", "Adding provider", "OK")
-    expect(cell(page, "added", "ready")).to_have_text("2/2 ready")
-    assert any(name.startswith("added-v1-") for name in site.images("fra-01"))
+    expect(cell(page, "grown", "ready")).to_have_text("2/2 ready")
+    assert any(name.startswith("grown-v1-") for name in site.images("fra-01"))
 
-    properties = open_dialog(page, "added", "Properties")
+    properties = open_dialog(page, "grown", "Properties")
     properties.get_by_role("checkbox", name="fra-01").uncheck()
     properties.get_by_role("button", name="Apply").click()
-    expect(cell(page, "added", "ready")).to_have_text("1/1 ready")
+    expect(cell(page, "grown", "ready")).to_have_text("1/1 ready")
     expect(distribution).to_contain_text("OK")
     assert came_in_order(seen(page, distribution), "Adding provider", "OK", "Removing provider", "OK")
-    assert not any(name.startswith("added-v1-") for name in site.images("fra-01"))
+    assert not any(name.startswith("grown-v1-") for name in site.images("fra-01"))
 
 
 def test_the_preflight_says_what_a_provider_lacks(site: Site, desk: Desk) -> None:

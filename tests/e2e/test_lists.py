@@ -15,29 +15,33 @@ ITEMS = [
     "Properties", "Distribution details", "Maintenance", "Recreate guest VMs", "Retry distribution",
     "Create guest VMs", "Delete",
 ]  # fmt: skip
+LIST = "/templates/?q=office"
 
 
 @pytest.fixture(scope="module")
 def site(site: Site) -> Site:
-    site.order(*creation("debian13", "ams-01", "fra-01", guests={"fra-01": 1}), *creation("win11", "ams-01"))
+    site.order(
+        *creation("office-debian", "ams-01", "fra-01", guests={"fra-01": 1}),
+        *creation("office-win11", "ams-01"),
+    )
     return site
 
 
 @pytest.fixture
 def page(desk: Desk) -> Page:
-    page = desk.sit()
+    page = desk.sit(path=LIST)
     is_live(page)
     return page
 
 
 def opened_by(page: Page, way: str) -> None:
-    """Open the menu of the row of win11."""
+    """Open the menu of the row of office-win11."""
     if way == "right click":
-        cell(page, "win11", "status").click(button="right")
+        cell(page, "office-win11", "status").click(button="right")
     elif way == "button":
-        row(page, "win11").get_by_role("button", name="Tasks of win11").click()
+        row(page, "office-win11").get_by_role("button", name="Tasks of office-win11").click()
     else:
-        row(page, "win11").get_by_role("link", name="win11", exact=True).focus()
+        row(page, "office-win11").get_by_role("link", name="office-win11", exact=True).focus()
         page.keyboard.press(way)
 
 
@@ -45,7 +49,7 @@ def opened_by(page: Page, way: str) -> None:
 def test_every_way_opens_the_same_menu(page: Page, way: str) -> None:
     opened_by(page, way)
     expect(menu(page).get_by_role("menuitem")).to_contain_text(ITEMS)
-    expect(menu(page)).to_contain_text("win11")
+    expect(menu(page)).to_contain_text("office-win11")
     expect(item(page, "Properties")).to_be_focused()
     page.keyboard.press("ArrowDown")
     expect(item(page, "Distribution details")).to_be_focused()
@@ -56,7 +60,7 @@ def test_every_way_opens_the_same_menu(page: Page, way: str) -> None:
     opened_by(page, way)
     expect(item(page, "Properties")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(dialog(page, "Properties — win11")).to_be_visible()
+    expect(dialog(page, "Properties — office-win11")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
 
@@ -79,10 +83,10 @@ def test_shift_and_right_click_is_left_to_the_browser(page: Page) -> None:
         "addEventListener('contextmenu', (event) => {"
         " window.captured = event.defaultPrevented; event.preventDefault(); })"
     )
-    cell(page, "win11", "status").click(button="right", modifiers=["Shift"])
+    cell(page, "office-win11", "status").click(button="right", modifiers=["Shift"])
     assert page.evaluate("window.captured") is False
     expect(menu(page)).to_be_hidden()
-    cell(page, "win11", "status").click(button="right")
+    cell(page, "office-win11", "status").click(button="right")
     expect(menu(page)).to_be_visible()
     assert page.evaluate("window.captured") is True
 
@@ -91,13 +95,15 @@ def test_the_tasks_menu_acts_on_the_selection_and_a_live_change_keeps_it(site: S
     page.locator("#tasks").click()
     expect(item(page, "Properties")).to_contain_text("Select a template first")
     page.keyboard.press("Escape")
-    row(page, "win11").get_by_role("checkbox").check()
+    row(page, "office-win11").get_by_role("checkbox").check()
     expect(page.locator("#selection")).to_contain_text("1 selected")
-    site.product.order("guest", "create", "debian13", "--provider", "fra-01", "--prefix", "live", "--wait")
-    expect(cell(page, "debian13", "guests")).to_have_text("2")
-    expect(row(page, "win11").get_by_role("checkbox")).to_be_checked()
+    site.product.order(
+        "guest", "create", "office-debian", "--provider", "fra-01", "--prefix", "live", "--wait"
+    )
+    expect(cell(page, "office-debian", "guests")).to_have_text("2")
+    expect(row(page, "office-win11").get_by_role("checkbox")).to_be_checked()
     page.locator("#tasks").click()
-    expect(menu(page)).to_contain_text("win11")
+    expect(menu(page)).to_contain_text("office-win11")
     page.keyboard.press("Escape")
     page.get_by_label("Select all on this page").check()
     page.locator("#tasks").click()
@@ -107,48 +113,48 @@ def test_the_tasks_menu_acts_on_the_selection_and_a_live_change_keeps_it(site: S
 
 def test_keys_go_to_pages_rows_and_the_search(page: Page) -> None:
     page.keyboard.press("j")
-    expect(row(page, "debian13").get_by_role("link").first).to_be_focused()
+    expect(row(page, "office-debian").get_by_role("link").first).to_be_focused()
     page.keyboard.press("j")
     page.keyboard.press("x")
-    expect(row(page, "win11").get_by_role("checkbox")).to_be_checked()
+    expect(row(page, "office-win11").get_by_role("checkbox")).to_be_checked()
     page.keyboard.press("?")
     expect(dialog(page, "Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    page.keyboard.type("debian")
+    page.keyboard.type("office-deb")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/search/"))
-    expect(page.locator("#main").get_by_role("link", name="debian13", exact=True)).to_be_visible()
+    expect(page.locator("#main").get_by_role("link", name="office-debian", exact=True)).to_be_visible()
     page.keyboard.press("g")
     page.keyboard.press("p")
     expect(page).to_have_url(re.compile("/providers/$"))
 
 
 def test_the_state_of_a_list_lives_in_its_address(page: Page) -> None:
-    page.get_by_role("searchbox", name="Filter templates").fill("debian")
+    page.get_by_role("searchbox", name="Filter templates").fill("office-deb")
     page.get_by_role("button", name="Filter", exact=True).click()
-    expect(page).to_have_url(re.compile("q=debian"))
+    expect(page).to_have_url(re.compile("q=office-deb"))
     page.get_by_role("link", name="Version").click()
-    expect(page).to_have_url(re.compile("q=debian.*sort=version"))
+    expect(page).to_have_url(re.compile("q=office-deb.*sort=version"))
     page.reload()
     expect(page.locator("tr[data-row]")).to_have_count(1)
-    expect(row(page, "debian13")).to_be_visible()
+    expect(row(page, "office-debian")).to_be_visible()
 
 
 def test_a_viewer_sees_everything_and_can_change_nothing(site: Site, desk: Desk) -> None:
-    page = desk.sit("vera")
+    page = desk.sit("vera", LIST)
     is_live(page)
     expect(page.get_by_role("link", name="Create template")).to_be_hidden()
-    row(page, "win11").get_by_role("button", name="Tasks of win11").click()
+    row(page, "office-win11").get_by_role("button", name="Tasks of office-win11").click()
     for label in ITEMS[2:]:
         expect(item(page, label)).to_have_attribute("aria-disabled", "true")
         expect(item(page, label)).to_contain_text("Needs the role Operator")
     page.keyboard.press("Escape")
-    properties = open_dialog(page, "win11", "Properties")
+    properties = open_dialog(page, "office-win11", "Properties")
     expect(properties.get_by_role("checkbox", name="fra-01")).to_be_disabled()
     expect(properties.get_by_role("button", name="Apply")).to_be_hidden()
     page.keyboard.press("Escape")
-    details = open_dialog(page, "win11", "Distribution details")
+    details = open_dialog(page, "office-win11", "Distribution details")
     expect(details.get_by_role("button", name="Retry all failed")).to_be_hidden()
     page.keyboard.press("Escape")
     orders_by_address_are_refused(page)
@@ -179,11 +185,11 @@ def orders_by_address_are_refused(page: Page) -> None:
 
 
 def test_an_operator_works_with_templates_but_not_with_connections(desk: Desk) -> None:
-    page = desk.sit("olga")
+    page = desk.sit("olga", LIST)
     expect(page.get_by_role("link", name="Create template")).to_be_visible()
-    choose(page, "debian13", "Maintenance")
+    choose(page, "office-debian", "Maintenance")
     expect(
-        dialog(page, "Maintenance — debian13").get_by_role("button", name="Enter maintenance")
+        dialog(page, "Maintenance — office-debian").get_by_role("button", name="Enter maintenance")
     ).to_be_enabled()
     page.goto("/providers/")
     expect(page.get_by_role("link", name="Add provider")).to_be_hidden()
@@ -224,12 +230,12 @@ def test_an_administrator_adds_a_host_and_sees_it_come_and_go(site: Site, desk: 
 
 
 def test_guest_vms_are_created_and_deleted(site: Site, desk: Desk) -> None:
-    page = desk.sit()
-    creation = open_dialog(page, "win11", "Create guest VMs")
+    page = desk.sit(path=LIST)
+    creation = open_dialog(page, "office-win11", "Create guest VMs")
     creation.get_by_label("Number of guest VMs").fill("2")
     creation.get_by_label("Name begins with").fill("desk")
     creation.get_by_role("button", name="Create").click()
-    expect(cell(page, "win11", "guests")).to_have_text("2")
+    expect(cell(page, "office-win11", "guests")).to_have_text("2")
     page.goto("/guests/?template=&q=desk")
     for name in ("desk-001", "desk-002"):
         expect(page.get_by_role("row", name=name)).to_contain_text("Ready")

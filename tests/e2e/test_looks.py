@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.axe import violations
 from tests.e2e.desk import Desk
-from tests.e2e.site import Site, creation
+from tests.e2e.site import HOSTS, Site, creation
 from tests.e2e.views import is_live, menu, open_dialog, row
 
 PAGES = [
@@ -27,8 +27,11 @@ DIALOGS = {
 
 
 @pytest.fixture(scope="module")
-def site(site: Site) -> Iterator[Site]:
+def site(bare: Site) -> Iterator[Site]:
     """A good template with guests and a failed host, one in maintenance, and a host that is away."""
+    site = bare
+    site.put_vm("ams-01")
+    site.furnish(HOSTS)
     site.order(*creation("win11", "ams-01", "ams-02", guests={"ams-01": 2}), *creation("debian13", "ams-01"))
     (name,) = (name for name in site.images("ams-01") if name.startswith("win11-"))
     (site.path("slow-01") / "images" / name).write_bytes(b"not ours")

@@ -359,6 +359,13 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def confirm(self, name: str, mark: Mark, stamp: str) -> None:
+        """Take the published image ``name`` for intact as it is with this stamp: its content was just compared.
+
+        Touches only what carries our mark (NOT_OURS). CONTENT_CHANGED when its stamp is another one by now.
+        """
+
+    @abstractmethod
     def remove(self, name: str, mark: Mark, *, force: bool = False) -> None:
         """Delete the published image ``name`` and everything staged for it. What is not there is removed.
 

@@ -117,7 +117,7 @@ class Lane:
             self._adopt(host, buffer)
         self._trip.check_source()
         self._await_publish()
-        self._publish()
+        self._publish(host)
 
     def _stage(self, host: Host, disks: list[Disk], buffer: memoryview) -> None:
         tuning = self._trip.tuning
@@ -207,8 +207,8 @@ class Lane:
             self.check()
             self._publishing = True
 
-    def _publish(self) -> None:
-        images = [target.commit(self._mark(target)) for target in self._targets]
+    def _publish(self, host: Host) -> None:
+        images = [target.commit(host, self._mark(target)) for target in self._targets]
         adopted = all(target.spec.have for target in self._targets)
         based = any(target.based for target in self._targets)
         self.report(Published(self.id, images, self._sender.sent, adopted, based))

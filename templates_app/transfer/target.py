@@ -361,11 +361,17 @@ class Target:
                 raise content_changed(fault.text.rstrip(".")) from error
             raise
 
-    def commit(self, mark: Any) -> PublishedImage:
-        """Publish; only ever called for a target whose every leaf is proven."""
+    def commit(self, host: Host, mark: Any) -> PublishedImage:
+        """Publish; only ever called for a target whose every leaf is proven.
+
+        An image that is there already is confirmed: the host may have taken it for changed.
+        """
         digest = self.disk.digest
         if self.spec.have:
             name = self.spec.name.replace(DIGEST_PLACE, digest[:12])
+            if self.spec.stamp != self._stamp:
+                with self._watch:
+                    host.confirm(name, mark, self._stamp)
             return PublishedImage(self.spec.have, name, self.disk.data.size, self._stamp, digest)
         self._end_reading()
         with self._watch:

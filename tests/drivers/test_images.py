@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from providers_app.drivers import Driver, Image, Missing, Refused
-from tests.drivers.benches import IMAGE, NAME, RUNS, SIZE, Bench, known_bytes
+from providers_app.drivers import CloneSpec, Definition, Driver, Image, Missing, Refused
+from tests.drivers.benches import GUEST, IMAGE, NAME, RUNS, SIZE, Bench, known_bytes
 from tests.drivers.copying import aligned, fill, publish, read_all
 
 UNRESOLVED = "win11-v1-{digest12}.raw"
@@ -363,6 +363,30 @@ def test_an_image_that_was_changed_by_hand_is_noticed_and_kept(
     assert refused.value.code == "CONTENT_CHANGED"
     host.remove(NAME, IMAGE, force=True)
     assert host.survey().images == ()
+
+
+def test_an_image_that_was_only_touched_is_as_published_again_once_it_is_confirmed(
+    bench: Bench, host: Driver, image: Image
+) -> None:
+    path = bench.path(image.ref)
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
+    (seen,) = host.survey().images
+    with pytest.raises(Refused) as refused:
+        host.confirm(NAME, IMAGE, image.stamp)
+    assert refused.value.code == "CONTENT_CHANGED"
+    with pytest.raises(Refused) as refused:
+        host.confirm(NAME, OTHERS, seen.stamp)
+    assert refused.value.code == "NOT_OURS"
+    for _ in range(2):
+        host.confirm(NAME, IMAGE, seen.stamp)
+        assert host.survey().images == (seen,)
+    guest = host.clone(CloneSpec("desk", (image.ref,), ("raw",), False, Definition(32, 1), GUEST))
+    assert bench.path(guest.disks[0].ref).read_bytes() == known_bytes()
+    host.delete_guest("desk", GUEST)
+    host.remove(NAME, IMAGE)
+    assert host.survey().images == ()
+    assert bench.litter() == []
 
 
 def test_an_image_that_was_deleted_by_hand_can_be_published_again(

@@ -178,6 +178,8 @@ class FileHost:
     def stage(self, name: str, size: int, mark: Mark) -> FileSink:
         return FileSink(self._folder / f".{name}.part", size, self._settings)
 
+    def confirm(self, name: str, mark: Mark, stamp: str) -> None: ...
+
     def remove(self, name: str, mark: Mark) -> None:
         (self._folder / name).unlink(missing_ok=True)
 

@@ -69,6 +69,7 @@ class Place:
         self.staged: dict[str, Staged] = {}
         self.published: dict[str, bytes] = {}
         self.marks: dict[str, Mark] = {}
+        self.confirmed: dict[str, str] = {}
         self.troubles = list(troubles)
         self.delay = delay
         self.calls: Counter[str] = Counter()
@@ -163,6 +164,10 @@ class MemoryHost:
             staged = Staged(self.place.token(), bytearray(size), bytearray(size))
             self.place.staged[name] = staged
         return MemorySink(self.place, name, staged)
+
+    def confirm(self, name: str, mark: Mark, stamp: str) -> None:
+        self.place.call("confirm")
+        self.place.confirmed[name] = stamp
 
     def remove(self, name: str, mark: Mark) -> None:
         self.place.call("remove")

@@ -230,6 +230,7 @@ def test_what_was_compared_before_is_read_again_only_if_it_was_touched(
     outcome = drive(job, World(source=source_with(made), t0=host))
     assert outcome.code("t0") == "published"
     assert host.read == blocks * BLOCK
+    assert list(host.confirmed.values()) == ([] if stamp == "1" else ["1"])
 
 
 def test_an_image_that_is_there_already_is_adopted_without_sending(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_an_image_that_is_there_already_is_adopted_without_sending(tmp_path: Pat
     assert (end.adopted, end.sent, hosts["t0"].calls["stage"]) == (True, 0, 0)
 
 
-@pytest.mark.parametrize("call", ["open", "extents", "stamp", "read", "close"])
+@pytest.mark.parametrize("call", ["open", "extents", "stamp", "read", "close", "confirm"])
 def test_a_host_that_hangs_over_an_image_that_is_there_stalls(tmp_path: Path, call: str) -> None:
     made = disk_of(random.Random(3).randbytes(9 * BLOCK), [4, 9, 20], LEAF)
     host = Place(troubles=[Trouble(call, 1, "hang")])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from providers_app.drivers import files
 from providers_app.drivers.base import Image, Mark, Refused
@@ -98,6 +99,19 @@ class DirectorySink(FileSink):
         self._host.images.sync()
 
 
+def confirm(host: Host, name: str, mark: Mark, stamp: str) -> None:
+    """Write the stamp of an image that was just compared into its side file."""
+    files.check_image_name(name)
+    with errors(f"the image {name}", host.path), host.lock():
+        found, note = host.images.stat(name), notes.read(host.images, notes.of_image(name))
+        if found is None or note is None or not mark.owns(note.mark):
+            raise _not_ours(host, name)
+        if files.stamp_of(found) != stamp:
+            raise changed(host, name)
+        if note.stamp != stamp:
+            host.images.replace(notes.of_image(name), replace(note, stamp=stamp).encode())
+
+
 def remove(host: Host, name: str, mark: Mark, *, force: bool) -> None:
     """Delete an image, its side file and all that is staged for it, as far as it is ours."""
     files.check_image_name(name)
@@ -121,11 +135,7 @@ def _remove_published(host: Host, name: str, mark: Mark, force: bool) -> None:
         return
     note = notes.read(host.images, notes.of_image(name))
     if note is None or note.mark != mark:
-        raise Refused(
-            f"The image {name} on the host folder {host.path} was not made by this template; it was left alone.",
-            code="NOT_OURS",
-            action="Look at the file; move it away by hand if it is not needed.",
-        )
+        raise _not_ours(host, name)
     if note.stamp != files.stamp_of(found) and not force:
         raise changed(host, name)
     if standing := users(host, name):
@@ -261,6 +271,14 @@ def _newest_first(host: Host, name: str) -> list[Part]:
 
 def _about(host: Host, what: str) -> Callable[[], AbstractContextManager[None]]:
     return lambda: errors(what, host.path)
+
+
+def _not_ours(host: Host, name: str) -> Refused:
+    return Refused(
+        f"The image {name} on the host folder {host.path} was not made by this template; it was left alone.",
+        code="NOT_OURS",
+        action="Look at the file; move it away by hand if it is not needed.",
+    )
 
 
 def conflict(host: Host, name: str) -> Refused:

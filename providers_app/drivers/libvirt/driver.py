@@ -88,6 +88,9 @@ class Libvirt(Driver):
     def stage(self, name: str, size: int, mark: Mark) -> Sink:
         return staging.stage(self.host, name, size, mark)
 
+    def confirm(self, name: str, mark: Mark, stamp: str) -> None:
+        images.confirm(self.host, name, mark, stamp)
+
     def remove(self, name: str, mark: Mark, *, force: bool = False) -> None:
         images.remove(self.host, name, mark, force=force)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from providers_app.drivers import files
 from providers_app.drivers.base import DriverError, Mark, Missing, Refused
@@ -20,6 +21,18 @@ from .host import Host
 from .notes import Note
 from .storage import Pool, Volume
 from .uses import Uses
+
+
+def confirm(host: Host, name: str, mark: Mark, stamp: str) -> None:
+    """Write the stamp of an image that was just compared into its note."""
+    with _looked_at(host, name):
+        note = published_as(host.pool, name)
+        if note is None or not mark.owns(note.mark):
+            raise _not_ours(host, name)
+        if existing(host.pool, note.volume, host).facts().stamp != stamp:
+            raise changed(host, name)
+        if note.stamp != stamp:
+            notes.rewrite(host.pool, notes.of_image(name), replace(note, stamp=stamp).encode())
 
 
 def remove(host: Host, name: str, mark: Mark, *, force: bool) -> None:

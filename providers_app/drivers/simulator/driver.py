@@ -97,6 +97,12 @@ class Simulator(Driver):
             held, fd = images.stage(self.store, name, size, mark)
         return SimulatorSink(self.store, held, fd, lambda: self._errors(f"the image {name}"), self.plan)
 
+    def confirm(self, name: str, mark: Mark, stamp: str) -> None:
+        self._meet("confirm")
+        files.check_image_name(name)
+        with self._errors(f"the image {name}"):
+            images.confirm(self.store, name, mark, stamp)
+
     def remove(self, name: str, mark: Mark, *, force: bool = False) -> None:
         self._meet("remove")
         files.check_image_name(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from providers_app.drivers import files
 from providers_app.drivers.base import Mark, Refused
@@ -42,6 +43,19 @@ def taken(store: Store, index: Index, name: str, mark: Mark) -> Held | None:
     return held
 
 
+def confirm(store: Store, name: str, mark: Mark, stamp: str) -> None:
+    """Keep the stamp of an image that was just compared."""
+    with store.change() as index:
+        held = _named(index.images, name)
+        if held is None or not mark.owns(held.mark):
+            raise _not_ours(name)
+        if store.stamp(held.id) != stamp:
+            raise changed(held)
+        index.images = tuple(
+            replace(other, stamp=stamp) if other is held else other for other in index.images
+        )
+
+
 def remove(store: Store, name: str, mark: Mark, *, force: bool) -> None:
     """Delete a published image and all that is staged for it, as far as it is ours."""
     with store.change() as index:
@@ -66,11 +80,7 @@ def drop(store: Store, index: Index, held: Held) -> None:
 
 def _check_removable(store: Store, index: Index, held: Held, mark: Mark, force: bool) -> None:
     if held.mark != mark:
-        raise Refused(
-            f"The image {held.name} on the simulator was not made by this template; it was left alone.",
-            code="NOT_OURS",
-            action="Look at the image; remove it by hand if it is not needed.",
-        )
+        raise _not_ours(held.name)
     if store.blobs.stat(held.id) and not force and not _as_published(store, held):
         raise changed(held)
     if standing := users(index, held.id):
@@ -138,3 +148,11 @@ def _named(images: Iterable[Held], name: str) -> Held | None:
 def _as_published(store: Store, held: Held) -> bool:
     found = store.blobs.stat(held.id)
     return found is not None and files.stamp_of(found) == held.stamp
+
+
+def _not_ours(name: str) -> Refused:
+    return Refused(
+        f"The image {name} on the simulator was not made by this template; it was left alone.",
+        code="NOT_OURS",
+        action="Look at the image; remove it by hand if it is not needed.",
+    )

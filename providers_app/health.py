@@ -27,6 +27,7 @@ CHECK_SECONDS = 10.0
 SILENT_CHECKS = 3
 RETRY_SECONDS = 10
 GAP_SECONDS = 2
+ONE_SILENCE = timedelta(hours=1)
 MOST_ROUNDS = 4
 _ROUND = "checks"
 _checking: set[int] = set()
@@ -202,6 +203,7 @@ def _seen(provider: Provider, survey: Survey, began: datetime) -> None:
         last_checked_at=began,
         last_seen_at=began,
         online_since=provider.online_since if fresh else timezone.now(),
+        **_silence(provider, began),
         capabilities=sorted(survey.can),
         networks=None if survey.networks is None else list(survey.networks),
         free_bytes=survey.free_bytes,
@@ -209,6 +211,19 @@ def _seen(provider: Provider, survey: Survey, began: datetime) -> None:
     )
     if not fresh:
         log.info("provider %s answers", provider.name)
+
+
+def _silence(provider: Provider, began: datetime) -> dict[str, datetime]:
+    """What to note of a silence that ends now: whatever the reason, the host may have been without power meanwhile.
+
+    One that follows soon after another is the same: what was to be done about that one may not be done yet.
+    """
+    silent = provider.failures > 0 or provider.stale
+    if not silent or provider.last_seen_at is None:
+        return {}
+    last, first = provider.silence_ended_at, provider.silence_began_at
+    same = last is not None and first is not None and began - last < ONE_SILENCE
+    return {"silence_began_at": first if same and first else provider.last_seen_at, "silence_ended_at": began}
 
 
 def _only_suspected(provider: Provider) -> bool:

@@ -60,7 +60,10 @@ class ProviderQuerySet(models.QuerySet["Provider"]):
 
 
 class Provider(models.Model):
-    """One host. ``settings`` are those of its driver's fields; sizes in bytes, limits in bytes per second."""
+    """One host. ``settings`` are those of its driver's fields; sizes in bytes, limits in bytes per second.
+
+    Its last silence lies between the last answer before and the first one after it.
+    """
 
     name = models.CharField(max_length=63, unique=True, validators=[NAME])
     kind = models.CharField(max_length=32)
@@ -84,6 +87,8 @@ class Provider(models.Model):
     last_checked_at = models.DateTimeField(null=True, editable=False)
     last_seen_at = models.DateTimeField(null=True, editable=False)
     online_since = models.DateTimeField(null=True, editable=False)
+    silence_began_at = models.DateTimeField(null=True, editable=False)
+    silence_ended_at = models.DateTimeField(null=True, editable=False)
     next_check_at = models.DateTimeField(null=True, editable=False, db_index=True)
     error_code = models.CharField(max_length=32, blank=True, editable=False)
     error_text = models.TextField(blank=True, editable=False)

@@ -1,6 +1,7 @@
 """The scrub: each installed image is read again now and then, when nothing else wants its host.
 
-One image at a time, the one that was verified longest ago first. It gives way to all other work, and after a while to
+One image at a time: first those of which a host may have lost something when its power was cut, then the one that was
+verified longest ago. It gives way to all other work, and after a while to
 the next image, and goes on later from where it was; what it found wrong is told like any verification.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
+from math import inf
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.utils import timezone
 
+from providers_app.drivers import KINDS, load
 from providers_app.models import Provider
 from rasweb.workers import stopping
 from templates_app.models import DistributionTarget, GuestVM
@@ -23,12 +26,14 @@ from templates_app.places import SPARE_WORKERS
 from templates_app.states import COPYING_PHASES, Desired, Phase, TemplatePhase
 from templates_app.verification import Reading
 
+# Linux begins to write what is 30 seconds old, and looks every 5 (vm.dirty_expire_centisecs and its sibling).
+UNWRITTEN = timedelta(minutes=2)
 WORKING = COPYING_PHASES | {Phase.REMOVING}
 
 
 def due() -> Iterable[tuple[str, int]]:
     """The next image to read again, if there is one and nothing is in its way."""
-    if not settings.SCRUB_DAYS or not _room():
+    if not _room():
         return  # asked every second: most often the answer is no
     target = _candidates().first()
     if target is not None and not _reading():
@@ -41,9 +46,12 @@ def work(pk: int) -> None:
         if pk not in (key for _, key in due()):
             return
         target = _candidates().get(pk=pk)
+        doubtful = DistributionTarget.objects.filter(_in_doubt(), pk=pk).exists()
         if not target.take(Phase.INSTALLED):
             return
-    ends = time.monotonic() + settings.SCRUB_SECONDS
+    ends = (
+        inf if doubtful else time.monotonic() + settings.SCRUB_SECONDS
+    )  # what was right before counts for nothing
 
     def gives_way() -> bool:
         alone = _room() and _undisturbed().filter(pk=target.pk).exists()
@@ -54,7 +62,7 @@ def work(pk: int) -> None:
             target,
             engines,
             bandwidth=settings.SCRUB_BANDWIDTH,
-            compared=target.compared,
+            compared=0 if doubtful else target.compared,
             gives_way=gives_way,
         )
         while reading.step():
@@ -66,9 +74,25 @@ def _candidates() -> QuerySet[DistributionTarget]:
     return (
         _undisturbed()
         .filter(Q(next_try_at=None) | Q(next_try_at__lte=now), claim=None)
-        .filter(verified_at__lt=now - timedelta(days=settings.SCRUB_DAYS))
+        .annotate(in_doubt=ExpressionWrapper(_in_doubt(), BooleanField()))
+        .filter(_in_doubt() | _aged(now))
         .select_related("template", "provider", "wanted_version", "installed_version")
-        .order_by("verified_at")
+        .order_by("-in_doubt", "verified_at")
+    )
+
+
+def _aged(now: datetime) -> Q:
+    return (
+        Q(verified_at__lt=now - timedelta(days=settings.SCRUB_DAYS)) if settings.SCRUB_DAYS else Q(pk__in=[])
+    )
+
+
+def _in_doubt() -> Q:
+    """Verified shortly before its host fell silent, on a host that may not have written it to its disks by then."""
+    return Q(
+        provider__kind__in=[kind for kind in KINDS if not load(kind).flushes],
+        verified_at__gt=F("provider__silence_began_at") - UNWRITTEN,
+        verified_at__lt=F("provider__silence_ended_at"),
     )
 
 

@@ -299,6 +299,8 @@ class Driver(ABC):
     publishes: ClassVar[str] = ""
     """The format of published images; empty where it is that of the disk they are made of, byte by byte."""
     watchable: ClassVar[bool] = False
+    flushes: ClassVar[bool] = True
+    """Whether what was published is on the host's disks, so that it outlives a power cut."""
 
     def __init__(self, settings: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         self.settings = settings

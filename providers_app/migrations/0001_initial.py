@@ -83,6 +83,8 @@ class Migration(migrations.Migration):
                 ("last_checked_at", models.DateTimeField(editable=False, null=True)),
                 ("last_seen_at", models.DateTimeField(editable=False, null=True)),
                 ("online_since", models.DateTimeField(editable=False, null=True)),
+                ("silence_began_at", models.DateTimeField(editable=False, null=True)),
+                ("silence_ended_at", models.DateTimeField(editable=False, null=True)),
                 ("next_check_at", models.DateTimeField(db_index=True, editable=False, null=True)),
                 ("error_code", models.CharField(blank=True, editable=False, max_length=32)),
                 ("error_text", models.TextField(blank=True, editable=False)),

@@ -20,7 +20,6 @@ from providers_app import driverprocess, hostcalls
 from providers_app.drivers import DriverError, Mark, Missing, Refused, Survey, Unreachable
 from providers_app.hostcalls import HostAddress, Stopped, call, call_many
 from tests.drivers.benches import IMAGE, NAME, DirectoryBench, SimulatorBench
-from tests.product import alive, wait_for
 
 PATIENCE = 20.0
 IDLING = """
@@ -225,7 +224,7 @@ def test_a_kept_process_that_was_killed_costs_no_call(directory: DirectoryBench)
     call(address(directory), "survey", timeout=PATIENCE)
     (kept,) = children() - before
     os.kill(kept, signal.SIGKILL)
-    wait_for(lambda: not alive(kept), PATIENCE, "its end")
+    os.waitid(os.P_PID, kept, os.WEXITED | os.WNOWAIT)
     assert isinstance(call(address(directory), "survey", timeout=PATIENCE), Survey)
 
 

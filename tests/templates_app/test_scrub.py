@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,6 +11,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from providers_app.drivers.directory.driver import Directory
 from providers_app.models import Provider
 from templates_app import scrub, tasks, verification
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
@@ -222,3 +224,85 @@ def test_a_host_that_falls_silent_is_not_blamed_for_its_image(
     tasks.scrub(old.pk)
     after = target_on(old.template, three[1])
     assert (after.phase, str(after.state)) == (Phase.INSTALLED, "Not available")
+
+
+@pytest.fixture
+def unwritten(
+    template: Template, three: list[Provider], monkeypatch: pytest.MonkeyPatch
+) -> DistributionTarget:
+    """An image that was published shortly before its host fell silent; the host does not write through."""
+    monkeypatch.setattr(Directory, "flushes", False)
+    return target_on(template, three[1])
+
+
+def silence(hosts: Hosts, provider: Provider) -> None:
+    """The host does not answer once, and then it does again."""
+    hosts.take_away(provider)
+    hosts.check(provider)
+    hosts.bring_back(provider)
+    hosts.check(provider)
+
+
+def test_what_a_host_may_have_lost_with_its_power_is_read_again_at_once(
+    hosts: Hosts, unwritten: DistributionTarget, three: list[Provider], drain: Drain
+) -> None:
+    assert due() == []
+    silence(hosts, three[1])
+    assert due() == [unwritten.pk]
+    image = hosts.path(three[1]) / "images" / unwritten.images.get().name
+    with image.open("r+b") as file:
+        file.seek(800_000)
+        file.write(bytes(4096))
+    drain()
+    assert words(unwritten.template)["left"] == ("Needs update", "Failed to distribute")
+    assert due() == []
+
+
+def test_what_was_read_again_after_a_silence_is_in_doubt_no_more(
+    hosts: Hosts, unwritten: DistributionTarget, three: list[Provider], drain: Drain
+) -> None:
+    silence(hosts, three[1])
+    drain()
+    unwritten.refresh_from_db()
+    assert words(unwritten.template)["left"] == ("Ready", "OK")
+    assert due() == []
+
+
+def test_what_was_on_the_disks_long_before_a_silence_is_not_in_doubt(
+    hosts: Hosts, unwritten: DistributionTarget, three: list[Provider]
+) -> None:
+    verified(unwritten, days=1)
+    silence(hosts, three[1])
+    assert due() == []
+
+
+def test_a_second_silence_does_not_take_the_doubt_of_the_first(
+    hosts: Hosts, unwritten: DistributionTarget, three: list[Provider]
+) -> None:
+    silence(hosts, three[1])
+    began = Provider.objects.get(pk=three[1].pk).silence_began_at
+    silence(hosts, three[1])
+    assert Provider.objects.get(pk=three[1].pk).silence_began_at == began
+    assert due() == [unwritten.pk]
+
+
+def test_hosts_that_write_through_lose_nothing(
+    hosts: Hosts, template: Template, three: list[Provider]
+) -> None:
+    silence(hosts, three[1])
+    assert due() == []
+
+
+def test_a_part_that_was_right_before_the_silence_is_read_again_too(
+    hosts: Hosts, unwritten: DistributionTarget, three: list[Provider], drain: Drain
+) -> None:
+    silence(hosts, three[1])
+    DistributionTarget.objects.filter(pk=unwritten.pk).update(compared=1 << 40)
+    image = hosts.path(three[1]) / "images" / unwritten.images.get().name
+    written = image.stat()
+    with image.open("r+b") as file:
+        file.seek(800_000)
+        file.write(bytes(4096))
+    os.utime(image, ns=(written.st_atime_ns, written.st_mtime_ns))
+    drain()
+    assert words(unwritten.template)["left"] == ("Needs update", "Failed to distribute")

@@ -31,6 +31,7 @@ class Libvirt(Driver):
     can = listing.ABILITIES
     publishes = "raw"
     watchable = True
+    flushes = False
 
     _host: Host | None = None
 

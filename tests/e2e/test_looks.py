@@ -15,6 +15,7 @@ from tests.e2e.desk import Desk
 from tests.e2e.site import HOSTS, Site, creation
 from tests.e2e.views import is_live, menu, open_dialog, row
 
+PHONE = 390
 PAGES = [
     "/", "/templates/", "/templates/1/", "/templates/2/", "/templates/new/", "/providers/", "/providers/1/",
     "/providers/3/", "/providers/new/", "/providers/1/edit/", "/guests/", "/activity/", "/search/?q=win",
@@ -50,15 +51,19 @@ def narrow(page: Page) -> bool:
     )
 
 
-def test_pages_have_no_barriers(desk: Desk) -> None:
+def test_pages_fit_a_phone_and_have_no_barriers(desk: Desk) -> None:
     desk.foresee("404 \\(Not Found\\)")
-    page = desk.sit()
-    found = []
+    page = desk.sit(width=PHONE)
+    wide, found = [], []
     for path in PAGES:
+        page.set_viewport_size({"width": PHONE, "height": 900})
         page.goto(path)
+        wide += [] if narrow(page) else [path]
+        page.set_viewport_size({"width": 1440, "height": 900})
         if path != "/templates/999/":
             is_live(page)
         found += violations(page)
+    assert not wide
     assert not found, "\n".join(found)
 
 
@@ -83,21 +88,14 @@ def test_dialogs_and_menus_have_no_barriers(desk: Desk) -> None:
 
 
 def test_the_login_has_no_barriers(desk: Desk) -> None:
-    page = desk.sit("", "/login/", width=390)
+    page = desk.sit("", "/login/", width=PHONE)
     assert narrow(page)
     page.get_by_role("button", name="Log in").click()
     assert not violations(page)
 
 
-def test_pages_fit_a_phone(desk: Desk) -> None:
-    desk.foresee("404 \\(Not Found\\)")
-    page = desk.sit(width=390)
-    wide = []
-    for path in PAGES:
-        page.goto(path)
-        wide += [] if narrow(page) else [path]
-    assert not wide
-    page.goto("/templates/")
+def test_dialogs_and_the_navigation_fit_a_phone(desk: Desk) -> None:
+    page = desk.sit(width=PHONE)
     page.get_by_role("button", name="Menu", exact=True).click()
     expect(page.get_by_role("navigation", name="Main").get_by_role("link", name="Guest VMs")).to_be_visible()
     page.get_by_role("button", name="Menu", exact=True).click()
@@ -105,7 +103,7 @@ def test_pages_fit_a_phone(desk: Desk) -> None:
         opened = open_dialog(page, "win11", label)
         box = opened.bounding_box()
         assert box
-        assert box["width"] <= 390
+        assert box["width"] <= PHONE
         assert opened.evaluate("box => box.scrollWidth <= box.clientWidth"), label
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_be_hidden()

@@ -148,11 +148,15 @@ def record(provider: Provider, answer: Survey | DriverError, began: datetime | N
         # A time in the future is that of a clock which was set back since.
         if provider.last_checked_at and began < provider.last_checked_at <= timezone.now():
             return
+        before = provider.standing
         if isinstance(answer, DriverError):
             _failed(provider, answer, began)
         else:
             _seen(provider, answer, began)
-        provider.announce()
+        if provider.standing == before:
+            provider.announce_check()
+        else:
+            provider.announce()
 
 
 def suspect(provider: Provider, code: str, text: str) -> None:

@@ -147,19 +147,25 @@ class Provider(models.Model):
         )
         self.refresh_from_db()
 
+    @property
+    def standing(self) -> tuple[bool, str, str]:
+        """What pages about templates say of it: whether it is available, and if not, why."""
+        return self.available, self.error_code, self.error_text
+
     def topics(self) -> list[str]:
-        """The pages that show it: those about providers, and about the templates distributed to it."""
+        """The pages that show its standing: those about the templates distributed to it too."""
         templates = self.targets.values_list("template_id", flat=True)
-        return [
-            "providers",
-            f"provider:{self.pk}",
-            "chrome",
-            "templates",
-            *(f"template:{pk}" for pk in templates),
-        ]
+        return [*self._own_topics(), "chrome", "templates", *(f"template:{pk}" for pk in templates)]
+
+    def _own_topics(self) -> list[str]:
+        return ["providers", f"provider:{self.pk}"]
 
     def announce(self) -> None:
         live.changed("provider", self.pk, *self.topics())
+
+    def announce_check(self) -> None:
+        """Tell of a check that left its standing as it was: when it was seen last, and its free space."""
+        live.changed("provider", self.pk, *self._own_topics())
 
 
 class Inventory(models.Model):

@@ -106,6 +106,8 @@ def _remove(target: DistributionTarget) -> None:
             target.images.filter(
                 name=image.name
             ).delete()  # what is gone is held no more, whatever comes next
+        for gone in target.images.select_related("version"):
+            _retire(target, gone)  # an image that was deleted by hand leaves a note
         if _ours(target):
             raise Refused(
                 f"Images of {target.template} are still on {target.provider}.", code="IN_USE", action="Retry."

@@ -281,6 +281,15 @@ def test_a_foreign_image_of_our_name_is_a_conflict_and_untouched(bench: Bench, h
     assert {name: content for name, content in bench.everything().items() if name in before} == before
 
 
+def test_what_is_left_of_an_image_that_was_deleted_by_hand_takes_no_name(
+    bench: Bench, host: Driver, image: Image
+) -> None:
+    bench.path(image.ref).unlink()
+    other = replace(IMAGE, owner="a template that was made anew")
+    assert publish(host, known_bytes(), NAME, other).mark == other
+    assert bench.litter() == []
+
+
 def test_a_foreign_image_that_came_meanwhile_is_a_conflict_and_untouched(bench: Bench, host: Driver) -> None:
     sink = host.stage(NAME, SIZE, IMAGE)
     bench.add_foreign_image(NAME)

@@ -103,6 +103,19 @@ def test_a_foreign_file_with_our_exact_name_is_a_conflict_and_stays(
     assert hosts.images(late) == {name: b"somebody else's"}
 
 
+def test_nothing_is_left_of_an_image_that_was_deleted_by_hand(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    folder = hosts.path(three[1]) / "images"
+    [image] = folder.glob("win11*")
+    image.unlink()
+    hosts.check(three[1])
+    distribution.remove_providers(template, [three[1]], BY)
+    drain()
+    assert not template.targets.filter(provider=three[1]).exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_a_removal_is_owed_to_a_provider_that_is_away(
     hosts: Hosts, three: list[Provider], template: Template, drain: Drain
 ) -> None:

@@ -182,10 +182,14 @@ def _check_free(host: Host, name: str, mark: Mark) -> Note | None:
 
 
 def _drop_intent(host: Host, name: str, mark: Mark) -> bool:
-    """Remove the side file of an image that never came to be, or is gone; False when it is somebody else's."""
+    """Remove the side file of an image that never came to be, or is gone; False when it is somebody else's.
+
+    One of another template goes too: that one may be deleted, and its image was deleted by hand.
+    """
     aside = notes.of_image(name)
     found, note = host.images.stat(aside), notes.read(host.images, aside)
-    if found and found.st_size and (note is None or not mark.owns(note.mark)):
+    ours = note is not None and note.mark.installation == mark.installation
+    if found and found.st_size and not (ours and host.images.stat(name) is None):
         return False
     host.images.unlink(aside)
     return True

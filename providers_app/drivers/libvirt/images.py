@@ -186,7 +186,10 @@ def sweep(host: Host, mark: Mark) -> None:
 
 
 def drop_stale(host: Host, name: str, mark: Mark) -> bool:
-    """Remove the note of an image that is gone or never came to be; False when it is somebody else's."""
+    """Remove the note of an image that is gone or never came to be; False when it is somebody else's.
+
+    One of another template goes too: that one may be deleted, and its image was deleted by hand.
+    """
     volume = host.pool.volume(notes.of_image(name))
     if volume is None:
         return True
@@ -194,7 +197,8 @@ def drop_stale(host: Host, name: str, mark: Mark) -> bool:
     if note is None:
         stale = notes.unfinished(host.pool, volume)
     else:
-        stale = mark.owns(note.mark) and host.pool.volume(note.volume) is None
+        ours = note.mark.installation == mark.installation
+        stale = ours and host.pool.volume(note.volume) is None
     if stale:
         volume.delete()
     return stale

@@ -16,6 +16,7 @@ from django.db import connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from providers_app.crew import Crew
 from providers_app.drivers.base import DriverError, Survey, Unreachable
 from providers_app.hostcalls import HostAddress, call_many
 from providers_app.models import Inventory, Provider, Reachability
@@ -29,7 +30,6 @@ RETRY_SECONDS = 10
 GAP_SECONDS = 2
 ONE_SILENCE = timedelta(hours=1)
 MOST_ROUNDS = 4
-_ROUND = "checks"
 _checking: set[int] = set()
 
 
@@ -38,12 +38,10 @@ def sweep() -> None:
 
     Several sweeps at once, in whatever processes, share the work.
     """
-    rounds = [thread for thread in threading.enumerate() if thread.name == _ROUND]
-    if len(rounds) >= MOST_ROUNDS:
-        rounds[0].join()
+    _rounds.wait_for_room()
     if mine := due():
         _checking.update(provider.pk for provider in mine)
-        threading.Thread(target=_round, args=(mine,), name=_ROUND, daemon=True).start()
+        _rounds.begin(mine)
 
 
 def due() -> list[Provider]:
@@ -72,6 +70,9 @@ def _round(providers: list[Provider]) -> None:
     finally:
         _checking.difference_update(left)
         connections.close_all()
+
+
+_rounds = Crew("checks", _round, MOST_ROUNDS)
 
 
 def check_soon(keys: Iterable[int]) -> None:

@@ -60,8 +60,15 @@ def address(bench: SimulatorBench | DirectoryBench, **settings: str) -> HostAddr
 
 
 def children() -> set[int]:
+    """The driver processes of this one, whatever else tests before have left running."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return {int(pid) for pid in found.split()}
+    return {int(pid) for pid in found.split() if b"providers_app.drivers" in _command(pid)}
+
+
+def _command(pid: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_a_call_gives_what_the_driver_gives(directory: DirectoryBench) -> None:
@@ -231,8 +238,9 @@ def test_a_kept_process_that_was_killed_costs_no_call(directory: DirectoryBench)
 def test_a_kept_process_is_left_when_other_programs_are_to_be_used(
     directory: DirectoryBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = children()
     call(address(directory), "survey", timeout=PATIENCE)
-    kept = children()
+    kept = children() - before
     monkeypatch.setenv("PATH", "/nowhere")
     call(address(directory), "survey", timeout=PATIENCE)
     assert not children() & kept

@@ -74,10 +74,14 @@ class OrderCommand(BaseCommand):
         except KeyboardInterrupt:
             text = "Interrupted; what was ordered goes on."
             self._fail(asked, Refusal(text, "INTERRUPTED", "Look at the status later."))
-        if asked.json:
-            self.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False))
-        else:
-            self.plain(answer)
+        try:
+            if asked.json:
+                self.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False))
+            else:
+                self.plain(answer)
+            self.stdout.flush()
+        except BrokenPipeError:  # whoever reads has seen enough, such as ``head``
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not fine:
             sys.exit(1)
 

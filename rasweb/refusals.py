@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError
 
 
@@ -28,6 +28,14 @@ def bad_input_refused(taken: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise Refusal(" ".join(error.messages), "BAD_INPUT") from error
+        raise Refusal(" ".join(_sentences(error)), "BAD_INPUT") from error
     except IntegrityError as error:
         raise Refusal(taken, "CONFLICT", "Look at the list again, then choose another name.") from error
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """What is wrong, each with the field that it is about."""
+    fields = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+    for name, messages in fields.items():
+        about = "" if name == NON_FIELD_ERRORS else f"{name.replace('_', ' ').capitalize()}: "
+        yield from (f"{about}{message}" for message in messages)

@@ -196,6 +196,13 @@ def test_wrong_orders_are_refused_with_a_code_and_change_nothing(
     assert (Provider.objects.count(), Template.objects.count(), GuestVM.objects.count()) == before
 
 
+def test_what_is_wrong_with_an_argument_says_which(template: Template, order: Order) -> None:
+    refused = order("template", "create", "t", "--source", "source:golden", "--concurrent", "0")
+    assert refused.err.startswith("Max concurrent: ")
+    refused = order("template", "create", "bad/name", "--source", "source:golden")
+    assert refused.err.startswith("Name: ")
+
+
 @pytest.mark.parametrize(
     "words",
     [

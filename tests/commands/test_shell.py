@@ -82,6 +82,7 @@ def test_the_demo_is_made_once_and_never_over_somebodys_disk(bench: Bench) -> No
     assert disk.stat().st_mtime_ns == written
     kinds = [row["kind"] for row in bench.run("provider", "list")]
     assert sorted(kinds) == ["directory", "directory", "directory", "simulator"]
+    assert _unheard(bench, "provider", "list") == (0, b"")
 
 
 def _interrupted(bench: Bench, *args: str) -> bool:
@@ -94,6 +95,20 @@ def _interrupted(bench: Bench, *args: str) -> bool:
     waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate(timeout=20)
     return (waiting.returncode, json.loads(out)["error"]["code"], err.count("\n")) == (1, "INTERRUPTED", 1)
+
+
+def _unheard(bench: Bench, *args: str) -> tuple[int, bytes]:
+    """The exit status and what it complains of when nobody reads its answer, as behind ``head``."""
+    argv = [sys.executable, str(ROOT / "manage.py"), *args]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        said = subprocess.run(
+            argv, env=bench.product.env, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    finally:
+        os.close(writing)
+    return said.returncode, said.stderr
 
 
 def _has_the_database_open(pid: int, data_dir: Path) -> bool:

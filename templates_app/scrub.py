@@ -1,8 +1,8 @@
 """The scrub: each installed image is read again now and then, when nothing else wants its host.
 
 One image at a time: first those of which a host may have lost something when its power was cut, then the one that was
-verified longest ago. It gives way to all other work, and after a while to
-the next image, and goes on later from where it was; what it found wrong is told like any verification.
+verified longest ago. It gives way to all other work, and after a while to the next image, and goes on later from where
+it was; what it found wrong is told like any verification.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ def work(pk: int) -> None:
         doubtful = DistributionTarget.objects.filter(_in_doubt(), pk=pk).exists()
         if not target.take(Phase.INSTALLED):
             return
-    ends = (
-        inf if doubtful else time.monotonic() + settings.SCRUB_SECONDS
-    )  # what was right before counts for nothing
+    # In doubt, what was found right before counts for nothing: a time slice would begin anew each time.
+    ends = inf if doubtful else time.monotonic() + settings.SCRUB_SECONDS
 
     def gives_way() -> bool:
         alone = _room() and _undisturbed().filter(pk=target.pk).exists()

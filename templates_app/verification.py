@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from templates_app.transfer.process import Engine
 
 MOST_AT_ONCE = 8
 LOOK_SECONDS = 0.1
+BUSY_SECONDS = 30.0  # to wait for who tidies a host; a reading of its own may take longer
 PAUSE = timedelta(days=1)
 GONE = frozenset({"SOURCE_MISSING", "CONTENT_LOST", "MISSING"})
 SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
@@ -45,14 +47,21 @@ def verify(template: Template) -> list[dict[str, Any]]:
     places = min(template.max_concurrent, MOST_AT_ONCE)
     with ExitStack() as engines:
         waiting, running = deque(keys), list[Reading]()
+        patience = time.monotonic() + BUSY_SECONDS
         while waiting or running:
+            busy = deque[int]()
             while waiting and len(running) < places:
                 key = waiting.popleft()
                 target, row = _take(key)  # reading takes long: each row as it is when its turn comes
                 if row is None:
                     running.append(Reading(target, engines))
+                elif row["code"] == "BUSY" and time.monotonic() < patience:
+                    busy.append(key)
                 else:
                     rows[key] = row
+            waiting.extend(busy)
+            if not running and waiting:
+                time.sleep(LOOK_SECONDS)
             for reading in [each for each in running if not each.step()]:
                 running.remove(reading)
                 rows[reading.target.pk] = reading.row()
@@ -66,11 +75,15 @@ def _take(key: int) -> tuple[DistributionTarget, dict[str, Any] | None]:
     ).get(pk=key)
     if not target.provider.available:
         return target, _row(target, "NOT_AVAILABLE", f"{target.provider} is not available.")
-    current = target.installed_version_id == target.wanted_version_id
-    if target.phase == Phase.INSTALLED and current and target.take(Phase.INSTALLED):
-        return target, None
-    text = f"No current image of {target.template} is free to be read on {target.provider}."
-    return target, _row(target, "NOT_INSTALLED", text)
+    if target.phase != Phase.INSTALLED or target.installed_version_id != target.wanted_version_id:
+        text = f"There is no current image of {target.template} on {target.provider}."
+        return target, _row(target, "NOT_INSTALLED", text)
+    if not target.take(Phase.INSTALLED):
+        text = (
+            f"The image of {target.template} on {target.provider} is being read or tidied by another process."
+        )
+        return target, _row(target, "BUSY", text)
+    return target, None
 
 
 class Reading:

@@ -49,13 +49,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 // A good toast goes by itself; one that says no stays until it is dismissed.
-new MutationObserver((changes) => {
-  house();
-  for (const toast of changes.flatMap((change) => [...change.addedNodes])) {
-    if (toast.dataset?.fades !== undefined) setTimeout(() => toast.remove(), 8000);
-  }
-}).observe(toasts, { childList: true });
-for (const toast of toasts.querySelectorAll("[data-fades]")) setTimeout(() => toast.remove(), 8000);
+const fade = () => toasts.querySelectorAll('[data-fades=""]').forEach((toast) => {
+  toast.dataset.fades = "soon";
+  setTimeout(() => toast.remove(), 8000);
+});
+new MutationObserver(() => (house(), fade())).observe(toasts, { childList: true });
+fade();
 
 const complain = (id) =>
   toasts.querySelector(`[data-about="${id}"]`) || toasts.append(document.getElementById(id).content.cloneNode(true));

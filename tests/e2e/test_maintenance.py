@@ -167,3 +167,4 @@ def test_a_running_working_copy_is_shut_down_in_the_dialog(site: Site, desk: Des
     expect(leaving.get_by_label("Note")).to_have_value("Patches")
     leaving.get_by_role("button", name="Leave maintenance").click()
     expect(cell(page, "running", "status")).to_have_text("Ready")
+    site.order(["template", "delete", "running", "--wait"], ["provider", "remove", "sim-01"])

@@ -306,3 +306,30 @@ def test_a_part_that_was_right_before_the_silence_is_read_again_too(
     os.utime(image, ns=(written.st_atime_ns, written.st_mtime_ns))
     drain()
     assert words(unwritten.template)["left"] == ("Needs update", "Failed to distribute")
+
+
+def test_verifying_waits_for_who_holds_an_image_and_in_the_end_says_so(
+    template: Template, three: list[Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = target_on(template, three[1])
+    assert held.take(Phase.INSTALLED)
+    monkeypatch.setattr(verification, "BUSY_SECONDS", 0.3)
+    rows = verification.verify(template)
+    assert {row["provider"]: row["code"] for row in rows} == {"source": None, "left": "BUSY", "right": None}
+    listed = template.targets.values_list("provider__name", flat=True)
+    assert [row["provider"] for row in rows] == list(listed)  # who had to wait stays in its place
+
+    monkeypatch.setattr(verification, "BUSY_SECONDS", 60)
+    looked: list[str] = []
+    take = verification._take
+
+    def look(key: int) -> object:
+        target, row = take(key)
+        if row and not looked:
+            looked.append(row["code"])
+            held.release(Phase.INSTALLED, "Tidied.")
+        return target, row
+
+    monkeypatch.setattr(verification, "_take", look)
+    assert all(row["ok"] for row in verification.verify(template))
+    assert looked == ["BUSY"]

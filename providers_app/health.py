@@ -116,6 +116,11 @@ class Inquiry:
     def done(self) -> bool:
         return not self._thread.is_alive()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for the answers, no longer than that; whether they are there."""
+        self._thread.join(seconds)
+        return self.done
+
     def answers(self) -> dict[int, Survey | DriverError]:
         """Record what was found and return it by primary key; a host that nobody could ask is an error too."""
         self._thread.join()

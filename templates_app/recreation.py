@@ -15,7 +15,7 @@ from providers_app import health
 from providers_app.drivers.base import DriverError
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from templates_app import guests, queue
+from templates_app import guests, lanes, queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import Event, ItemPhase, RecreateItem, RecreateRun, Template, TemplateVersion
 from templates_app.models.guest import LIVE_RUNS
@@ -91,7 +91,11 @@ def verify(pk: int) -> None:
         return
     listed = run.template.targets.filter(desired=Desired.PRESENT)
     providers = list(Provider.objects.filter(targets__in=listed).distinct())
-    answers = health.check(provider for provider in providers if provider.enabled)
+    inquiry = health.Inquiry(provider for provider in providers if provider.enabled)
+    while not inquiry.wait(lanes.BEAT_SECONDS):
+        if not run.report():
+            return  # somebody else verifies
+    answers = inquiry.answers()
     silent = sorted(
         provider.name
         for provider in providers

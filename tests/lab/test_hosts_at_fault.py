@@ -279,6 +279,17 @@ def test_a_removal_from_a_host_without_power_is_owed_and_done_when_it_is_back(si
     assert site.status()["distribution"] == "OK"
 
 
+def test_a_removal_from_a_frozen_host_is_given_up_in_time_and_done_when_it_thaws(site: Site) -> None:
+    site.create("gamma")
+    site.until_ok()
+    with site.frozen("gamma"):
+        site.run("template", "remove-provider", "win11", "gamma")
+        site.until(lambda: site.words("gamma")[2] in ("TIMEOUT", "UNREACHABLE"), "the end of the first try")
+        site.until(lambda: site.words("gamma")[:2] == (SILENT, "Removing provider"), "an owed removal")
+    site.until(lambda: not site.target("gamma"), "the owed removal")
+    assert site.files("gamma") == set()
+
+
 def test_a_source_lost_on_the_way_into_or_out_of_maintenance_loses_nothing(site: Site) -> None:
     maintenance = ("template", "maintenance", "win11")
     alpha = site.benches["alpha"]
@@ -348,6 +359,9 @@ def test_guests_are_recreated_only_on_hosts_that_answer_and_on_the_others_when_t
     changed = b"the next version" + GOLDEN[16:]
     first = {name: disk(site, name) for name in ("beta", "gamma")}
 
+    with site.frozen("gamma"):  # it still counts as ready: the verification itself has to find out
+        assert site.refused("template", "recreate", "win11", "--wait")[0] == "PROVIDER_NOT_RESPONDING"
+        assert {name: disk(site, name) for name in first} == first
     with site.without_power("gamma"):
         error = site.refused("template", "recreate", "win11", "--wait")
         assert error == ("PROVIDER_NOT_RESPONDING", "Not responding: gamma. No guest VM was recreated.")

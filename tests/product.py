@@ -29,12 +29,18 @@ COMMAND_SECONDS = 120.0
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 10.0, what: str = "the condition") -> T:
-    """Look at ``condition`` until it is true; return what it returned. Fails after ``seconds``."""
+    """Look at ``condition`` until it is true; return what it returned. Fails after ``seconds``.
+
+    Looks that take long are taken less often: what is waited for needs the processor too.
+    """
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.02)
-    return value
+    while True:
+        begun = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        assert now < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(min(max(0.02, 4 * (now - begun)), 0.25))
 
 
 def children(pid: int) -> list[int]:

@@ -7,6 +7,7 @@ touched; the mounts live in the namespaces and go with them.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -187,6 +188,7 @@ class Host:
 
     def freeze(self) -> None:
         """The daemon still holds its connections, and answers nothing."""
+        gc.collect()  # what is left of a connection of this process takes its leave of the daemon, and would wait
         os.kill(self._daemon(), signal.SIGSTOP)
 
     def thaw(self) -> None:

@@ -20,6 +20,8 @@ from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
 from tests.product import children
 
+from .shelf import Shelf
+
 SIZE = 1 << 20
 BY = "test"
 
@@ -112,10 +114,20 @@ def drain(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return run
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
+
+
 @pytest.fixture
-def three(hosts: Hosts) -> list[Provider]:
+def three(request: pytest.FixtureRequest, tmp_path: Path, hosts: Hosts, shelf: Shelf) -> list[Provider]:
     """A source and two more hosts."""
-    return [hosts.add(name) for name in ("source", "left", "right")]
+    if "template" not in request.fixturenames or not shelf:
+        return [hosts.add(name) for name in ("source", "left", "right")]
+    shelf.put(tmp_path)
+    found = list(Provider.objects.order_by("pk"))
+    hosts.check(*found)
+    return found
 
 
 @pytest.fixture
@@ -126,10 +138,19 @@ def ordered(hosts: Hosts, three: list[Provider]) -> Template:
 
 
 @pytest.fixture
-def template(ordered: Template, drain: Callable[[], None]) -> Template:
+def template(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    three: list[Provider],
+    drain: Callable[[], None],
+    shelf: Shelf,
+) -> Template:
     """A template that is distributed to three hosts."""
-    drain()
-    return Template.objects.get(pk=ordered.pk)
+    if not Template.objects.exists():
+        request.getfixturevalue("ordered")
+        drain()
+        shelf.take(tmp_path)
+    return Template.objects.get()
 
 
 def target_on(template: Template, provider: Provider) -> DistributionTarget:

@@ -1,0 +1,55 @@
+"""A template that is distributed to three hosts: made once in each test process, then put where a test wants it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from django.apps import apps
+from django.core import serializers
+from django.db import transaction
+
+from providers_app.drivers import open_driver
+from providers_app.models import Installation, Provider
+from templates_app.models import PublishedImage
+
+_APPS = ("providers_app", "templates_app")
+
+
+class Shelf:
+    """Rows and folders of an installation, as one test had them; another gets copies of both."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows = ""
+        self._made_in = ""
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def take(self, root: Path) -> None:
+        """Keep all rows of our apps, and all that lies below ``root``."""
+        _copy(root, self._folder)
+        models = [model for label in _APPS for model in apps.get_app_config(label).get_models()]
+        rows = [row for model in models for row in model._default_manager.order_by("pk")]
+        self._rows = serializers.serialize("json", rows)
+        self._made_in = str(root)
+
+    def put(self, root: Path) -> None:
+        """Fill an empty database and the folder ``root``. What is on the hosts was proven: the copies count as that."""
+        _copy(self._folder, root)
+        with transaction.atomic():  # rows may come before those they point to
+            Installation.objects.all().delete()
+            for row in serializers.deserialize("json", self._rows.replace(self._made_in, str(root))):
+                row.save()
+        for provider in Provider.objects.all():
+            address = provider.address()
+            with open_driver(address.kind, address.settings) as host:
+                for image in host.survey().images:
+                    known = PublishedImage.objects.get(target__provider=provider, name=image.name)
+                    host.confirm(image.name, known.version.template.mark(), image.stamp)
+                    PublishedImage.objects.filter(pk=known.pk).update(stamp=image.stamp)
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", "--sparse=always", f"{source}/.", target], check=True)

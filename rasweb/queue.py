@@ -6,7 +6,9 @@ import logging
 import time
 
 from django.db import DatabaseError, connections
+from django.utils import timezone
 from django_q.brokers.orm import ORM
+from django_q.conf import Conf
 
 from rasweb import pulse
 
@@ -22,6 +24,9 @@ class Broker(ORM):
         """The next message as ``[(key, payload)]``; None after a short wait if there is none."""
         pulse.beat(pulse.Beat.PUSHER)
         try:
+            if not self._some():
+                time.sleep(Conf.POLL)
+                return None
             messages: list[tuple[int, str]] | None = super().dequeue()
         except DatabaseError as error:
             log.warning("The queue can not be read, trying again: %s", error)
@@ -29,3 +34,12 @@ class Broker(ORM):
             time.sleep(PAUSE_SECONDS)
             return None
         return messages
+
+    def _some(self) -> bool:
+        """Whether anything waits. Asked several times a second, day and night: building a query takes longest."""
+        table = self.get_connection().model._meta.db_table
+        connection = connections[Conf.ORM]
+        with connection.cursor() as cursor:
+            now = connection.ops.adapt_datetimefield_value(timezone.now())
+            cursor.execute(f"SELECT 1 FROM {table} WHERE lock < %s LIMIT 1", [now])
+            return cursor.fetchone() is not None

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django_q import cluster
@@ -163,11 +163,12 @@ class Loop(threading.Thread):
         self.began = time.monotonic()
         try:
             import_string(self.dotted)()
+            close_old_connections()
         except Exception:
             log.exception("%s failed and will be called again", self.dotted)
+            connections.close_all()
             return False
         finally:
-            connections.close_all()
             self.began = None
         return True
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from typing import Any
 
 from django.conf import settings
@@ -61,6 +62,7 @@ class Reconciler:
         self._observed: dict[int, object] = {}
         self._littered: set[int] = set()
         self._swept = time.monotonic()
+        self._scrubbed = -inf
 
     def run(self) -> None:
         """One pass."""
@@ -87,8 +89,11 @@ class Reconciler:
         now = time.monotonic()
         room = 4 * settings.WORKERS - OrmQ.objects.count()
         self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
-        work = (maintenance, workingcopy, recreation, removal, guests, copying, scrub)
-        for key in _in_turn(*(kind.due() for kind in work), [("discard", pk) for pk in self._littered]):
+        work = [kind.due() for kind in (maintenance, workingcopy, recreation, removal, guests, copying)]
+        if now - self._scrubbed >= ASK_AGAIN_SECONDS:  # nobody waits for it, and it takes as long as all others
+            self._scrubbed = now
+            work.append(scrub.due())
+        for key in _in_turn(*work, [("discard", pk) for pk in self._littered]):
             if key not in self._asked and room > 0:
                 self._asked[key] = now
                 room -= 1

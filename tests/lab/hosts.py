@@ -38,6 +38,7 @@ _OWN_FOLDERS = {
     "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
 }
+_CAPABILITIES = Path("cache/qemu/capabilities")
 _DAEMON = """\
 listen_tls = 0
 listen_tcp = 0
@@ -222,6 +223,15 @@ class Host:
             known = _DAEMON.format(uuid=uuid.uuid4(), sock=self.folder / "sock")
             (self.folder / "etc" / "libvirtd.conf").write_text(known)
             (self.folder / "etc" / "qemu.conf").write_text(_QEMU)
+            self._spare_probing()
+
+    def _spare_probing(self) -> None:
+        """Give a new host what earlier ones found out about QEMU; the daemon looks whether it still holds."""
+        (self.folder / _CAPABILITIES).mkdir(parents=True)
+        for folder in _processes:
+            _known.update((file.name, file.read_bytes()) for file in (folder / _CAPABILITIES).glob("*.xml"))
+        for name, text in _known.items():
+            (self.folder / _CAPABILITIES / name).write_bytes(text)
 
     def _outer(self) -> int:
         try:
@@ -256,6 +266,7 @@ class Host:
 
 
 _processes: dict[Path, subprocess.Popen[bytes]] = {}
+_known: dict[str, bytes] = {}  # files of capabilities
 
 
 class Lab:

@@ -16,3 +16,5 @@ from rasweb.settings import STATIC_ROOT  # noqa: E402
 STATIC_ROOT.mkdir()
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+WHITENOISE_AUTOREFRESH = True  # each test's client would else index all static files

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from tests.templates_app.conftest import drain, hosts, ordered, template, three  # noqa: F401  # fixtures
+from tests.templates_app.conftest import drain, hosts, ordered, shelf, template, three  # noqa: F401  # fixtures
 
 
 @dataclass(frozen=True)

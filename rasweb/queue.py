@@ -15,6 +15,7 @@ from rasweb import pulse
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
+_WAITING = "SELECT 1 FROM django_q_ormq WHERE lock < %s LIMIT 1"
 
 
 class Broker(ORM):
@@ -36,10 +37,8 @@ class Broker(ORM):
         return messages
 
     def _some(self) -> bool:
-        """Whether anything waits. Asked several times a second, day and night: building a query takes longest."""
-        table = self.get_connection().model._meta.db_table
-        connection = connections[Conf.ORM]
+        """Whether anything waits. Asked several times a second, day and night, and building a query takes longest."""
+        connection = connections[self.get_connection().db]
         with connection.cursor() as cursor:
-            now = connection.ops.adapt_datetimefield_value(timezone.now())
-            cursor.execute(f"SELECT 1 FROM {table} WHERE lock < %s LIMIT 1", [now])
+            cursor.execute(_WAITING, [connection.ops.adapt_datetimefield_value(timezone.now())])
             return cursor.fetchone() is not None

@@ -32,7 +32,7 @@ from templates_app import (
     workingcopy,
 )
 from templates_app.leases import Reaper
-from templates_app.models import DistributionTarget, Template
+from templates_app.models import DistributionTarget, PublishedImage, Template
 from templates_app.models.template import BUSY
 from templates_app.models.work import error, no_error
 from templates_app.states import Desired, Phase, TemplatePhase
@@ -90,8 +90,8 @@ class Reconciler:
         room = 4 * settings.WORKERS - OrmQ.objects.count()
         self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
         work = [kind.due() for kind in (maintenance, workingcopy, recreation, removal, guests, copying)]
-        if now - self._scrubbed >= ASK_AGAIN_SECONDS:  # nobody waits for it, and it takes as long as all others
-            self._scrubbed = now
+        if now - self._scrubbed >= ASK_AGAIN_SECONDS:
+            self._scrubbed = now  # nobody waits for these, and looking for them takes longest
             work.append(scrub.due())
         for key in _in_turn(*work, [("discard", pk) for pk in self._littered]):
             if key not in self._asked and room > 0:
@@ -131,23 +131,25 @@ def _in_turn(*kinds: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
 
 def _observe_images(inventory: Inventory) -> None:
     """An installed image that is gone or was changed is no longer OK."""
-    there = {image["name"]: image for image in inventory.images}
+    there = {image["name"]: image["stamp"] for image in inventory.images}
     installed = DistributionTarget.objects.filter(
-        provider=inventory.provider_id, phase=Phase.INSTALLED, claim=None
+        provider=inventory.provider_id, phase=Phase.INSTALLED, claim=None, changed_at__lt=inventory.read_at
     )
-    for target in installed.filter(changed_at__lt=inventory.read_at).select_related("template", "provider"):
-        for image in target.held(target.installed_version):
-            found = there.get(image.name)
-            if found is None:
-                _spoilt(target, "CONTENT_LOST", f"The image {image.name} is missing on {target.provider}.")
-                break
-            if found["stamp"] != image.stamp:
-                _spoilt(
-                    target,
-                    "CONTENT_CHANGED",
-                    f"The image {image.name} on {target.provider} was changed by hand.",
-                )
-                break
+    images = PublishedImage.objects.filter(
+        target__in=installed, version=F("target__installed_version"), spoilt=False
+    )
+    wrong: dict[int, str] = {}
+    for target, name, stamp in images.order_by("disk").values_list("target", "name", "stamp"):
+        if there.get(name) != stamp:
+            wrong.setdefault(target, name)
+    if not wrong:
+        return
+    for target in installed.filter(pk__in=wrong).select_related("template", "provider"):
+        name = wrong[target.pk]
+        if name in there:
+            _spoilt(target, "CONTENT_CHANGED", f"The image {name} on {target.provider} was changed by hand.")
+        else:
+            _spoilt(target, "CONTENT_LOST", f"The image {name} is missing on {target.provider}.")
 
 
 def _spoilt(target: DistributionTarget, code: str, text: str) -> None:

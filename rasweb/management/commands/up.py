@@ -154,7 +154,7 @@ def _workers() -> Child:
     manage = Path(settings.BASE_DIR, "manage.py")
     return Child(
         "The worker set",
-        [sys.executable, str(manage), "worker"],
+        [sys.executable, str(manage), "worker", "--skip-checks"],  # made here, a moment ago
         dict(os.environ),
         settings.DRAIN_SECONDS + 4,
     )

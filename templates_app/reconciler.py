@@ -139,9 +139,9 @@ def _observe_images(inventory: Inventory) -> None:
         target__in=installed, version=F("target__installed_version"), spoilt=False
     )
     wrong: dict[int, str] = {}
-    for target, name, stamp in images.order_by("disk").values_list("target", "name", "stamp"):
+    for pk, name, stamp in images.order_by("disk").values_list("target", "name", "stamp"):
         if there.get(name) != stamp:
-            wrong.setdefault(target, name)
+            wrong.setdefault(pk, name)
     if not wrong:
         return
     for target in installed.filter(pk__in=wrong).select_related("template", "provider"):

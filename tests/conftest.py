@@ -13,16 +13,16 @@ import pytest
 from tests import prepared
 from tests.product import Product
 
-LONG = (
-    "faults",
+WAITING = (
+    "lab/test_hosts_at_fault.py",
+    "e2e/test_distribution.py",
     "lab",
+    "faults",
     "e2e",
     "rasweb",
     "commands",
-    "templates_app",
-    "drivers",
-)  # folders, longest files first
-
+)  # files and folders whose tests wait for a started product, longest first
+EARLY = 0.7  # the last of them begins after this part of the others
 
 TOGETHER = (
     ("e2e/test_distribution.py", "e2e/test_lists.py"),
@@ -47,13 +47,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long, so that no process is left alone with one at the end."""
+    """Mix tests that wait with tests that work, so that no processor is idle, and leave the short ones for the end."""
+    files = dict.fromkeys(item.path for item in items)
+    waiting = sorted((file for file in files if _rank(file) < len(WAITING)), key=_rank)
+    working = [file for file in files if file not in set(waiting)]
+    turn = {file: EARLY * number / len(waiting) for number, file in enumerate(waiting)}
+    turn.update((file, number / len(working)) for number, file in enumerate(working))
+    items.sort(key=lambda item: turn[item.path])
 
-    def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return LONG.index(folder) if folder in LONG else len(LONG)
 
-    items.sort(key=place)
+def _rank(file: Path) -> int:
+    name = str(file.relative_to(Path(__file__).parent))
+    return next((rank for rank, start in enumerate(WAITING) if name.startswith(start)), len(WAITING))
 
 
 def pytest_collection_finish() -> None:

@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], T], seconds: float = 10.0, what: str = "the
             return value
         now = time.monotonic()
         assert now < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(min(max(0.02, 4 * (now - begun)), 0.25))
+        time.sleep(min(max(0.02, 9 * (now - begun)), 0.25))
 
 
 def children(pid: int) -> list[int]:

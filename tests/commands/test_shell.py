@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -112,5 +113,8 @@ def _unheard(bench: Bench, *args: str) -> tuple[int, bytes]:
 
 
 def _has_the_database_open(pid: int, data_dir: Path) -> bool:
-    links = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
-    return any(os.path.islink(link) and os.readlink(link) == f"{data_dir}/rasweb.sqlite3" for link in links)
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(f"/proc/{pid}/fd/{number}") == f"{data_dir}/rasweb.sqlite3":
+                return True
+    return False

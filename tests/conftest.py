@@ -27,7 +27,8 @@ EARLY = 0.7  # the last of them begins after this part of the others
 TOGETHER = (
     ("e2e/test_distribution.py", "e2e/test_lists.py"),
     ("e2e/test_maintenance.py", "e2e/test_live.py"),
-)  # files on one process, since they share a started product
+    ("lab/test_guests.py", "lab/test_faults.py", "lab/test_crashes.py", "lab/test_copies.py"),
+)  # files on one process, since they share what takes long to start
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -91,7 +91,7 @@ class Site:
 
     def installed(self, version: int) -> dict[str, str]:
         """The history's latest word on how a version came to each provider."""
-        told = self.product.run("shell", "-v0", "-c", _HISTORY.format(version=version))
+        told = self.product.order("shell", "-v0", "-c", _HISTORY.format(version=version))
         return dict(line.split(": ", 1) for line in told.stdout.splitlines() if line)
 
     def until(self, condition: Callable[[], Any], what: str, template: str = "win11") -> None:

@@ -28,7 +28,7 @@ print(f"{settings.SESSION_COOKIE_NAME}={session.session_key}")
 
 def signed_in(product: Product) -> str:
     """The cookie of a session of a new administrator."""
-    return product.run("shell", "-v0", "-c", SIGN_IN).stdout.strip()
+    return product.order("shell", "-v0", "-c", SIGN_IN).stdout.strip()
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def open_page(product: Product) -> Iterator[WebSocket]:
     """A browser that shows the providers, of which there is one."""
     host = product.data_dir / "hosts" / "ams"
     host.mkdir(parents=True)
-    product.run("provider", "add", "ams", "--kind", "directory", "--set", f"path={host}")
+    product.order("provider", "add", "ams", "--kind", "directory", "--set", f"path={host}")
     browser = WebSocket(product.base_url, "/ws/?topic=providers", signed_in(product))
     assert browser.status == 101
     assert browser.next() == {"hello": True}
@@ -46,7 +46,7 @@ def open_page(product: Product) -> Iterator[WebSocket]:
 
 def shows_what_a_command_does(browser: WebSocket, product: Product) -> None:
     for verb in ("disable", "enable"):
-        product.run("provider", verb, "ams")
+        product.order("provider", verb, "ams")
         assert "provider-1-" in browser.frame("providers", seconds=5)["parts"]
 
 

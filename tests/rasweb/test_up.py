@@ -41,7 +41,7 @@ def running(tmp_path_factory):
 
 def enqueue(product: Product, task: str, *args) -> None:
     code = f"from django_q.tasks import async_task; async_task('tests.rasweb.bare.tasks.{task}', *{args!r})"
-    product.run("shell", "-v0", "-c", code)
+    product.order("shell", "-v0", "-c", code)
 
 
 def lines(product: Product, name: str) -> list[str]:

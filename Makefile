@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
-# One process more than cores: tests of the started product wait now and then, and most of them work.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# Two processes more than cores: tests of the started product wait now and then, and most of them work.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
 # Each copy is a process of its own: compiled once, its modules load in half the time. Images of containers forbid it.
 export PYTHONDONTWRITEBYTECODE :=
 

@@ -28,19 +28,18 @@ STOP_SECONDS = 20.0
 COMMAND_SECONDS = 120.0
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 10.0, what: str = "the condition") -> T:
-    """Look at ``condition`` until it is true; return what it returned. Fails after ``seconds``.
+def wait_for(
+    condition: Callable[[], T], seconds: float = 10.0, what: str = "the condition", pause: float = 0.02
+) -> T:
+    """Look at ``condition`` every ``pause`` seconds until it is true; return what it returned.
 
-    Looks that take long are taken less often: what is waited for needs the processor too.
+    Fails after ``seconds``. Where a look takes long, a long pause leaves the processor to what is waited for.
     """
     deadline = time.monotonic() + seconds
-    while True:
-        begun = time.monotonic()
-        if value := condition():
-            return value
-        now = time.monotonic()
-        assert now < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(min(max(0.02, 9 * (now - begun)), 0.25))
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(pause)
+    return value
 
 
 def children(pid: int) -> list[int]:

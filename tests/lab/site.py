@@ -14,6 +14,7 @@ from tests.lab.bench import LibvirtBench
 from tests.product import Product, wait_for
 
 SETTLED_SECONDS = 180.0  # never reached on a machine that is not overloaded
+ORDER_PAUSE = 0.2  # an order costs as much processor time as a page
 _HISTORY = """
 from templates_app.models import Event
 for event in Event.objects.filter(to_phase="installed", note__startswith="Version {version}").order_by("id"):
@@ -96,7 +97,7 @@ class Site:
 
     def until(self, condition: Callable[[], Any], what: str, template: str = "win11") -> None:
         try:
-            wait_for(condition, SETTLED_SECONDS, what)
+            wait_for(condition, SETTLED_SECONDS, what, ORDER_PAUSE)
         except AssertionError as error:
             told = json.dumps([self.status(template), self.run("provider", "list")], indent=1)
             raise AssertionError(f"{error}\n{told}\n{self.product.output[-3000:]}") from None
@@ -108,7 +109,7 @@ class Site:
         def said() -> bool:
             return any((row["name"], row["state"]) == (name, state) for row in self.run("provider", "list"))
 
-        wait_for(said, SETTLED_SECONDS, f"{name} {state}")
+        wait_for(said, SETTLED_SECONDS, f"{name} {state}", ORDER_PAUSE)
 
     # Hosts
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 from django.apps import apps
 from django.core import serializers
 from django.db import transaction
+from django.utils import timezone
 
 from providers_app.drivers import open_driver
 from providers_app.models import Installation, Provider
@@ -23,6 +25,7 @@ class Shelf:
         self._folder = folder
         self._rows = ""
         self._made_in = ""
+        self._made_at = timezone.now()
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -33,14 +36,22 @@ class Shelf:
         models = [model for label in _APPS for model in apps.get_app_config(label).get_models()]
         rows = [row for model in models for row in model._default_manager.order_by("pk")]
         self._rows = serializers.serialize("json", rows)
-        self._made_in = str(root)
+        self._made_in, self._made_at = str(root), timezone.now()
 
     def put(self, root: Path) -> None:
-        """Fill an empty database and the folder ``root``. What is on the hosts was proven: the copies count as that."""
+        """Fill an empty database and the folder ``root``, as if all had happened a moment ago.
+
+        What is on the hosts was proven: the copies of it count as proven too.
+        """
         _copy(self._folder, root)
+        since = timezone.now() - self._made_at
         with transaction.atomic():  # rows may come before those they point to
             Installation.objects.all().delete()
             for row in serializers.deserialize("json", self._rows.replace(self._made_in, str(root))):
+                for field in row.object._meta.concrete_fields:
+                    at = getattr(row.object, field.attname)
+                    if isinstance(at, datetime):
+                        setattr(row.object, field.attname, at + since)
                 row.save()
         for provider in Provider.objects.all():
             address = provider.address()

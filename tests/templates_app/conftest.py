@@ -19,8 +19,7 @@ from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
 from tests.product import children
-
-from .shelf import Shelf
+from tests.templates_app.shelf import Shelf
 
 SIZE = 1 << 20
 BY = "test"

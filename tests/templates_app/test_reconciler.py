@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from providers_app.models import Inventory, Provider
-from templates_app import guests, lanes
+from templates_app import guests, lanes, scrub
 from templates_app.models import GuestVM, Template
 from templates_app.reconciler import Reconciler
 from templates_app.states import GuestPhase, Phase, TemplatePhase
@@ -81,3 +81,19 @@ def test_a_poisoned_inventory_does_not_stop_the_work(hosts: Hosts, ordered: Temp
     Inventory.objects.update(images=[{"no": "name"}], guests=[{"no": "name"}])
     drain()
     assert Template.objects.get(pk=ordered.pk).phase == TemplatePhase.READY
+
+
+def test_images_to_read_again_are_not_looked_for_in_every_pass(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def due() -> list[tuple[str, int]]:
+        looks.append(1)
+        return []
+
+    monkeypatch.setattr(scrub, "due", due)
+    looking = Reconciler()
+    for _ in range(3):
+        looking.run()
+    assert len(looks) == 1

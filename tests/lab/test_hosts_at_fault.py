@@ -13,7 +13,8 @@ import pytest
 from tests.drivers.benches import write_sparse
 from tests.lab.bench import LibvirtBench
 from tests.lab.hosts import Lab
-from tests.lab.site import Site
+from tests.lab.site import SETTLED_SECONDS, Site
+from tests.product import wait_for
 
 pytestmark = pytest.mark.product
 
@@ -296,11 +297,11 @@ def test_a_source_lost_on_the_way_into_or_out_of_maintenance_loses_nothing(site:
     site.create("beta")
     site.until_ok()
     before = site.files("alpha")
-    with alpha.host.copies_held():
-        site.run(*maintenance, "enter")
-        site.until(lambda: site.files("alpha") > before, "the beginning of a working copy")
-        assert site.status()["status"] == "Entering maintenance"
-        alpha.host.power_cut()
+    site.run(*maintenance, "enter")
+    wait_for(lambda: site.files("alpha") > before, SETTLED_SECONDS, "the beginning of a working copy")
+    alpha.host.freeze()  # it goes no further until its power is cut
+    assert site.status()["status"] == "Entering maintenance"
+    alpha.host.power_cut()
     try:
         site.until(lambda: site.status()["status"] == "Ready", "the end of the order to enter")
         assert site.status()["error"]["code"]
@@ -315,11 +316,11 @@ def test_a_source_lost_on_the_way_into_or_out_of_maintenance_loses_nothing(site:
     with disk.open("r+b") as file:
         file.write(b"the next version")
     before = site.files("alpha")
-    with alpha.host.copies_held():
-        site.run(*maintenance, "leave", "--new-version")
-        site.until(lambda: site.files("alpha") > before, "the beginning of the new version")
-        assert site.status()["status"] == "Exiting maintenance"
-        alpha.host.power_cut()
+    site.run(*maintenance, "leave", "--new-version")
+    wait_for(lambda: site.files("alpha") > before, SETTLED_SECONDS, "the beginning of the new version")
+    alpha.host.freeze()
+    assert site.status()["status"] == "Exiting maintenance"
+    alpha.host.power_cut()
     try:
         site.until(lambda: site.status()["status"] == "Maintenance", "the end of the order to leave")
         assert site.status()["error"]["code"]
@@ -377,11 +378,11 @@ def test_guests_are_recreated_only_on_hosts_that_answer_and_on_the_others_when_t
 
     gamma = site.benches["gamma"]
     before = site.files("gamma")
-    with gamma.host.copies_held():
-        site.run("template", "recreate", "win11")
-        site.until(lambda: site.files("gamma") > before, "the beginning of a new disk")
-        assert site.guest("gamma-001")["state"] == "Recreating"
-        gamma.host.power_cut()
+    site.run("template", "recreate", "win11")
+    wait_for(lambda: site.files("gamma") > before, SETTLED_SECONDS, "the beginning of a new disk")
+    gamma.host.freeze()
+    assert site.guest("gamma-001")["state"] == "Recreating"
+    gamma.host.power_cut()
     try:
         site.until(lambda: site.status()["recreation"]["counts"]["todo"] == 1, "an item to do")
         assert disk(site, "gamma").read_bytes() == GOLDEN

@@ -92,9 +92,12 @@ def _interrupted(bench: Bench, *args: str) -> bool:
     waiting = subprocess.Popen(
         argv, env=bench.product.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: _has_the_database_open(waiting.pid, bench.product.data_dir), 20, "waiting")
-    waiting.send_signal(signal.SIGINT)
-    out, err = waiting.communicate(timeout=20)
+    try:
+        wait_for(lambda: _has_the_database_open(waiting.pid, bench.product.data_dir), 20, "waiting")
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=20)
+    finally:
+        waiting.kill()
     return (waiting.returncode, json.loads(out)["error"]["code"], err.count("\n")) == (1, "INTERRUPTED", 1)
 
 

@@ -25,7 +25,7 @@ class Broker(ORM):
         """The next message as ``[(key, payload)]``; None after a short wait if there is none."""
         pulse.beat(pulse.Beat.PUSHER)
         try:
-            if not self._some():
+            if not self._anything_waits():
                 time.sleep(Conf.POLL)
                 return None
             messages: list[tuple[int, str]] | None = super().dequeue()
@@ -36,8 +36,8 @@ class Broker(ORM):
             return None
         return messages
 
-    def _some(self) -> bool:
-        """Whether anything waits. Asked several times a second, day and night, and building a query takes longest."""
+    def _anything_waits(self) -> bool:
+        """Asked several times a second, day and night: plain SQL, since building a query takes longest."""
         connection = connections[self.get_connection().db]
         with connection.cursor() as cursor:
             cursor.execute(_WAITING, [connection.ops.adapt_datetimefield_value(timezone.now())])

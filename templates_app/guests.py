@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from providers_app import health
@@ -102,10 +102,10 @@ def switch(guest: GuestVM, on: bool, by: str) -> None:
 
 def due() -> Iterable[tuple[str, int]]:
     """The guests that wait for a worker, on providers that are there."""
-    free = _places()
     waiting = GuestVM.objects.filter(_WORK, claim=None, provider__in=Provider.objects.available())
-    rows = waiting.exclude(template__phase__in=BUSY).order_by("changed_at")
-    for pk, provider in rows.values_list("pk", "provider"):
+    rows = waiting.exclude(template__phase__in=BUSY).order_by("changed_at").values_list("pk", "provider")
+    free = _places() if rows else {}
+    for pk, provider in rows:
         if free[provider] > 0:
             free[provider] -= 1
             yield "guest", pk
@@ -119,7 +119,7 @@ def _places() -> defaultdict[int, int]:
     return free
 
 
-def expired() -> Iterable[GuestVM]:
+def expired() -> QuerySet[GuestVM]:
     """Failed creations whose time for inspection is over."""
     over = GuestVM.objects.filter(phase=GuestPhase.CREATE_FAILED, failed_at__lt=timezone.now() - FAILED_KEPT)
     return over.filter(claim=None).exclude(template__phase__in=BUSY).select_related("template", "provider")

@@ -13,6 +13,7 @@ from providers_app import health
 from providers_app.drivers.base import Unreachable
 from providers_app.hostcalls import call
 from providers_app.models import Provider
+from rasweb.rows import seldom
 from templates_app.models import DistributionTarget, GuestVM, RecreateRun, Template, Work
 from templates_app.models.work import process_is_gone
 
@@ -61,7 +62,7 @@ class Reaper:
     @staticmethod
     def _claimed() -> Iterable[Work]:
         for model in KINDS:
-            yield from model._default_manager.filter(claim__isnull=False).order_by()
+            yield from seldom(model._default_manager.filter(claim__isnull=False).order_by())
 
     @staticmethod
     def _take(row: Work) -> bool:

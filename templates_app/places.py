@@ -40,9 +40,9 @@ class Crew:
 
 def waiting_templates() -> set[int]:
     """The templates with targets that need an engine of their own now."""
-    under_way = _under_way()
     waiting = _waiting().annotate(apart=_apart).order_by()
     rows = waiting.values_list("template_id", "wanted_version_id", "apart").distinct()
+    under_way = _under_way() if rows else set()
     return {template for template, version, apart in rows if apart or version not in under_way}
 
 

@@ -18,6 +18,7 @@ from django_q.models import OrmQ
 
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
+from rasweb.rows import seldom
 from templates_app import (
     copying,
     guests,
@@ -62,7 +63,7 @@ class Reconciler:
         self._observed: dict[int, object] = {}
         self._littered: set[int] = set()
         self._swept = time.monotonic()
-        self._scrubbed = -inf
+        self._tidied = -inf
 
     def run(self) -> None:
         """One pass."""
@@ -90,9 +91,9 @@ class Reconciler:
         room = 4 * settings.WORKERS - OrmQ.objects.count()
         self._asked = {key: at for key, at in self._asked.items() if now - at < ASK_AGAIN_SECONDS}
         work = [kind.due() for kind in (maintenance, workingcopy, recreation, removal, guests, copying)]
-        if now - self._scrubbed >= ASK_AGAIN_SECONDS:
-            self._scrubbed = now  # nobody waits for these, and looking for them takes longest
-            work.append(scrub.due())
+        if now - self._tidied >= ASK_AGAIN_SECONDS:
+            self._tidied = now  # nobody waits for these, and looking for them takes longest
+            work += [removal.superfluous(), scrub.due()]
         for key in _in_turn(*work, [("discard", pk) for pk in self._littered]):
             if key not in self._asked and room > 0:
                 self._asked[key] = now
@@ -162,13 +163,12 @@ def _wake() -> None:
     """Work that failed or waits because of a silent provider goes on as soon as it is back."""
     back = F("provider__online_since")
     silent = DistributionTarget.objects.filter(claim=None, error_code__in=TRANSIENT, changed_at__lt=back)
-    for target in silent.filter(phase__in=[Phase.FAILED, Phase.WAITING]).select_related(
-        "provider", "template"
-    ):
+    silent = silent.filter(phase__in=[Phase.FAILED, Phase.WAITING])
+    for target in seldom(silent.select_related("provider", "template")):
         if target.provider.available and (target.phase == Phase.FAILED or target.next_try_at is not None):
             note = f"{target.provider} is back."
             target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
-    for target in _without_source().select_related("provider", "template", "wanted_version"):
+    for target in seldom(_without_source().select_related("provider", "template", "wanted_version")):
         version = target.wanted_version
         back_now = Provider.objects.available().filter(online_since__gt=target.changed_at)
         if version and places.holders(version).filter(provider__in=back_now).exists():
@@ -186,17 +186,17 @@ def _renew() -> None:
     """An order that came while a worker finished: another version is wanted, or none."""
     idle = DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim=None)
     late = idle.exclude(installed_version=F("wanted_version"), desired=Desired.PRESENT)
-    for target in late.exclude(template__phase__in=BUSY).select_related("template", "provider"):
+    for target in seldom(late.exclude(template__phase__in=BUSY).select_related("template", "provider")):
         fresh: dict[str, Any] = {"attempt": 0, "next_try_at": None, "bytes_done": 0, "bytes_peak": 0}
         target.advance(Phase.WAITING, "Ordered meanwhile.", **fresh)
 
 
 def _expire() -> None:
-    for guest in guests.expired():
+    for guest in seldom(guests.expired()):
         with suppress(Refusal):  # somebody moved the guest meanwhile
             guests.delete(guest, by="the end of its time for inspection")
 
 
 def _drop() -> None:
-    for template in Template.objects.filter(phase=TemplatePhase.DELETING, targets=None):
+    for template in seldom(Template.objects.filter(phase=TemplatePhase.DELETING, targets=None)):
         removal.drop_deleted(template)

@@ -15,6 +15,7 @@ from providers_app import health
 from providers_app.drivers.base import DriverError
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
+from rasweb.rows import seldom
 from templates_app import guests, lanes, queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import Event, ItemPhase, RecreateItem, RecreateRun, Template, TemplateVersion
@@ -112,7 +113,8 @@ def verify(pk: int) -> None:
 
 def pace() -> None:
     """Move the running recreations on: read what guests came to, and start those whose image is there."""
-    for run in RecreateRun.objects.filter(phase=RunPhase.RUNNING).select_related("template", "version"):
+    running = RecreateRun.objects.filter(phase=RunPhase.RUNNING)
+    for run in seldom(running.select_related("template", "version")):
         for item in run.items.filter(phase=ItemPhase.RUNNING).select_related("guest__provider"):
             _read(run, item)
         for item in run.items.filter(phase=ItemPhase.TODO).select_related(

@@ -18,6 +18,7 @@ from providers_app.drivers.base import DriverError, Image, Refused, Survey
 from providers_app.hostcalls import Stopped
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
+from rasweb.rows import seldom
 from templates_app import guests
 from templates_app.leases import ask
 from templates_app.models import DistributionTarget, Event, PublishedImage, Template, TemplateVersion
@@ -33,20 +34,17 @@ IN_USE_PAUSE = timedelta(days=1)
 
 
 def due() -> Iterable[tuple[str, int]]:
-    """Removals, cancelled copies to clean up, and images to retire, on providers that are there."""
-    now = timezone.now()
-    ready = DistributionTarget.objects.filter(claim=None, provider__in=Provider.objects.available())
-    ready = ready.filter(Q(next_try_at=None) | Q(next_try_at__lte=now)).exclude(template__phase__in=BUSY)
-    for pk in (
-        ready.filter(phase=Phase.WAITING)
-        .filter(Q(desired=Desired.ABSENT) | Q(cancel=True))
-        .order_by()
-        .values_list("pk", flat=True)
-    ):
+    """Removals, and cancelled copies to clean up, on providers that are there."""
+    waiting = _ready().filter(Q(desired=Desired.ABSENT) | Q(cancel=True), phase=Phase.WAITING)
+    for pk in waiting.order_by().values_list("pk", flat=True):
         yield "remove", pk
+
+
+def superfluous() -> Iterable[tuple[str, int]]:
+    """Targets with images to retire, on providers that are there."""
     holders = PublishedImage.objects.filter(Q(version__in=_old_versions()) | Q(spoilt=True)).values("target")
-    idle = ready.filter(phase=Phase.INSTALLED, template__phase=TemplatePhase.READY, pk__in=holders)
-    for target in idle.select_related("template", "wanted_version"):
+    idle = _ready().filter(phase=Phase.INSTALLED, template__phase=TemplatePhase.READY, pk__in=holders)
+    for target in seldom(idle.select_related("template", "wanted_version")):
         if _superfluous(target).exists():
             yield "retire", target.pk
 
@@ -229,6 +227,13 @@ def drop_deleted(template: Template) -> None:
         fresh.announce()
         Template.objects.filter(pk=fresh.pk).update(current_version=None)
         fresh.delete()
+
+
+def _ready() -> QuerySet[DistributionTarget]:
+    """Targets that may be worked on now."""
+    ready = DistributionTarget.objects.filter(claim=None, provider__in=Provider.objects.available())
+    in_time = Q(next_try_at=None) | Q(next_try_at__lte=timezone.now())
+    return ready.filter(in_time).exclude(template__phase__in=BUSY)
 
 
 def _old_versions() -> list[int]:

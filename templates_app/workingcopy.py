@@ -18,6 +18,7 @@ from providers_app.drivers.base import Can, DriverError
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
+from rasweb.rows import seldom
 from templates_app import queue
 from templates_app.leases import ask
 from templates_app.models import Template
@@ -125,7 +126,7 @@ def watch() -> None:
     """Have the hosts checked soon on which a working copy shuts down."""
     soon = timezone.now() + timedelta(seconds=LOOK_SECONDS)
     waiting = Template.objects.filter(phase=TemplatePhase.MAINTENANCE, maintenance__stop__passed_on=True)
-    for template in waiting:
+    for template in seldom(waiting):
         stop = order_of(template)
         age = timezone.now() - datetime.fromisoformat(stop["since"]) if stop else timedelta.max
         if age.total_seconds() < WATCHED_SECONDS:

@@ -21,7 +21,7 @@ def installation(folder: Path) -> Product:
         "RASWEB_WORKERS": "2",
         "PYTHONPATH": str(ROOT),
     }
-    return Product(folder / "data", env, first=True)
+    return Product(folder / "data", env)
 
 
 @pytest.fixture

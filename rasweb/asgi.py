@@ -9,7 +9,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rasweb.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-http = get_asgi_application()
+from rasweb.loading import loading
+
+with loading():
+    http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import OriginValidator

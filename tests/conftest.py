@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rasweb.loading import loading
 from tests import prepared
 from tests.product import Product
 
@@ -62,10 +62,10 @@ def _rank(file: Path) -> int:
     return next((rank for rank, start in enumerate(WAITING) if name.startswith(start)), len(WAITING))
 
 
-def pytest_collection_finish() -> None:
-    """What was loaded stays: the garbage collector need not go through all of it again and again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with loading():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

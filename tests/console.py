@@ -10,7 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import django
+
 from rasweb import processes
+from rasweb.loading import loading
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,8 @@ class Console:
 def serve() -> None:
     """Answer command lines from standard input, as long as there are any."""
     answers = sys.stdout
+    with loading():
+        django.setup()
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), file=answers, flush=True)
 

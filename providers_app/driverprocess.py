@@ -8,12 +8,10 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any, cast
 
 from providers_app.drivers.idle import IDLE_SECONDS
@@ -22,7 +20,6 @@ from rasweb import processes
 LONGEST_ANSWER = 64 << 20
 MOST_JOBS = 500  # whatever a library leaks goes with the process
 _KEPT_SECONDS = IDLE_SECONDS / 3  # the process ends by itself long after nobody sends it anything any more
-_PROJECT = Path(__file__).resolve().parents[1]
 log = logging.getLogger(__name__)
 
 
@@ -36,10 +33,9 @@ class DriverProcess:
         self._jobs = 0
         self._idle_since = time.monotonic()
         self._input = self._rest = b""
-        self._process = processes.start(
-            [sys.executable, "-m", "providers_app.drivers"],
+        self._process = processes.start_module(
+            "providers_app.drivers.__main__",
             env=self._environment,
-            cwd=_PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

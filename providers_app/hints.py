@@ -10,13 +10,10 @@ import logging
 import os
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-
-from django.conf import settings
 
 from providers_app import health
 from providers_app.drivers import KINDS, load
@@ -111,9 +108,8 @@ class Watcher:
         self.process, self._told, self._rest = None, (), b""
 
     def _start(self) -> None:
-        self.process = processes.start(
-            [sys.executable, "-m", "providers_app.drivers.watching"],
-            cwd=settings.BASE_DIR,
+        self.process = processes.start_module(
+            "providers_app.drivers.watching",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

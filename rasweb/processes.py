@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from rasweb import tether
 
+_ROOT = Path(__file__).resolve().parent.parent
 _KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
 
 
@@ -52,6 +54,32 @@ def start(
         stdout=stdout,
         stderr=stderr,
         pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def start_module(
+    module: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[Any] | None = subprocess.DEVNULL,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+    bufsize: int = -1,
+) -> subprocess.Popen[bytes]:
+    """Start a module of the product, in a session of its own, with a clean environment unless ``env`` says otherwise.
+
+    Its ``main`` is called with the pid of this process, and has to tie itself to it: so no program has to run in front
+    of it, which takes as long as Python itself.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-s", "-c", f"from {module} import main; main({os.getpid()})"],
+        env=dict(clean_environment() if env is None else env),
+        cwd=_ROOT,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        bufsize=bufsize,
         start_new_session=True,
     )
 

@@ -10,18 +10,17 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int | None = None) -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends.
 
-    ``parent`` is the pid of the process that started this one, as that process knew it; with it a parent that
-    died before this call is noticed too. Exits with status 1 when the parent is already gone. Off Linux only that
-    check is made.
+    ``parent`` is the pid of the process that started this one, as that process knew it. Exits with status 1 when it is
+    already gone. Off Linux only that check is made.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) was refused")
-    if parent is not None and os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(1)
 
 

@@ -29,7 +29,7 @@ COMMAND_SECONDS = 120.0
 
 
 def wait_for(
-    condition: Callable[[], T], seconds: float = 10.0, what: str = "the condition", pause: float = 0.02
+    condition: Callable[[], T], seconds: float = 10.0, what: str = "the condition", pause: float = 0.05
 ) -> T:
     """Look at ``condition`` every ``pause`` seconds until it is true; return what it returned.
 

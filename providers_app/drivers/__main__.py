@@ -67,8 +67,9 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
         thread.join()
 
 
-def main() -> None:
-    die_with_parent()
+def main(parent: int) -> None:
+    """Serve the process ``parent``, and end with it."""
+    die_with_parent(parent)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a few files for each of many hosts at once
     answers = os.fdopen(os.dup(1), "w")
@@ -81,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(os.getppid())

@@ -151,8 +151,9 @@ def _log_to_stderr() -> None:
     log.setLevel(logging.INFO)
 
 
-def main() -> None:
-    die_with_parent()
+def main(parent: int) -> None:
+    """Follow the lists until there are no more, or until the process ``parent`` ends."""
+    die_with_parent(parent)
     _log_to_stderr()
     hints = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -162,7 +163,3 @@ def main() -> None:
     for line in sys.stdin:
         watches.follow(json.loads(line))
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

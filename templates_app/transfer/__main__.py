@@ -21,12 +21,12 @@ _LONGEST_JOB = 64 << 20
 _output = 1
 
 
-def main() -> None:
-    """Never returns: the process ends at once, whatever threads still hang."""
+def main(parent: int) -> None:
+    """Never returns: the process ends at once, whatever threads still hang, and with the process ``parent``."""
     global _output
     _output = os.dup(1)
     os.dup2(2, 1)  # what a library prints goes to the log, not between the events
-    die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    die_with_parent(parent)
     events: SimpleQueue[Event | Command] = SimpleQueue()
     status = 0
     try:
@@ -84,4 +84,4 @@ def _say(event: Event) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(os.getppid())

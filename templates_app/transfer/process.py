@@ -17,15 +17,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Self, cast
 
-from rasweb.processes import clean_environment
+from rasweb.processes import clean_environment, start_module
 
 from .events import End, Event, decode
 from .job import Cancel, Command, Job, Join, LaneJob, Limit, Publish, Stop, encode_command
 
-ROOT = Path(__file__).resolve().parents[2]
 _CHUNK = 1 << 16
 _LONGEST_LINE = 8 << 20
 _GRACE_SECONDS = 5.0
@@ -51,15 +49,13 @@ class Engine:
         cls, job: Job, *, environment: Mapping[str, str] | None = None, stderr: int | None = None
     ) -> Self:
         """Start the child and hand it the job. ``stderr`` as for Popen: the parent's own if None."""
-        process = subprocess.Popen(
-            [sys.executable, "-s", "-m", "templates_app.transfer", str(os.getpid())],
-            cwd=ROOT,
+        process = start_module(
+            "templates_app.transfer.__main__",
             env=clean_environment(_KEPT_MEMORY | _bytecode() | dict(environment or {})),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             bufsize=0,
-            start_new_session=True,
         )
         engine = cls(process)
         engine._send(job.to_line())

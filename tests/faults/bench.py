@@ -155,7 +155,7 @@ class Bench:
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = SETTLED_SECONDS) -> Any:
         try:
-            return wait_for(condition, seconds, what)
+            return wait_for(condition, seconds, what, pause=0.1)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._situation()}") from None
 

@@ -43,7 +43,6 @@ def start(
     stdin: int | IO[Any] | None = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` tethered, in a session of its own, with a clean environment unless ``env`` says otherwise."""
     return subprocess.Popen(
@@ -53,7 +52,6 @@ def start(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        pass_fds=pass_fds,
         start_new_session=True,
     )
 

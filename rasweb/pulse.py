@@ -22,6 +22,12 @@ _STOPPING = 0
 _board = RawArray("d", 1 + len(Beat))
 
 
+def renew() -> None:
+    """Begin with a memory of its own: what forks a worker set may have forked others before."""
+    global _board
+    _board = RawArray("d", len(_board))
+
+
 def stopping() -> bool:
     """Whether this worker set was told to end: work that takes long puts down what it holds and returns."""
     return bool(_board[_STOPPING])

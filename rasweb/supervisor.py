@@ -1,6 +1,6 @@
 """Keeps the product's processes running until it is told to end. Standard library only.
 
-Each child runs in a session of its own and dies with the supervisor. A child that ends is started again, sooner
+Each child is a fork in a session of its own and dies with the supervisor. A child that ends is started again, sooner
 after a long life than after a short one. Signals go to a child's main process; what it started is its own to end.
 """
 
@@ -10,20 +10,23 @@ import fcntl
 import logging
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO
 
-from rasweb import processes
+from rasweb import tether
+from rasweb.forks import forked
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 _LONG_LIFE_SECONDS = 10.0
+_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class AlreadyRunning(Exception):
@@ -52,17 +55,19 @@ class Lock:
         self._file.write(text)
         self._file.flush()
 
+    def close(self) -> None:
+        """For a forked child: with what it inherited it would hold the lock too."""
+        self._file.close()
+
 
 @dataclass
 class Child:
-    """A program to keep running. ``grace``: the seconds it has for ending when told."""
+    """A function to keep running. ``grace``: the seconds it has for ending when told."""
 
     name: str
-    argv: Sequence[str]
-    env: Mapping[str, str]
+    run: Callable[[], object]
     grace: float
-    pass_fds: Sequence[int] = ()
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
     _pause: float = _FIRST_PAUSE
     _born: float = 0.0
     _due: float = field(default_factory=time.monotonic)
@@ -70,20 +75,38 @@ class Child:
     def tend(self) -> None:
         """Start it if it is due; if it ended, say when it is due again."""
         now = time.monotonic()
-        if self.process is not None and self.process.poll() is not None:
-            self._mourn(now)
+        if self.process is not None and self.process.exitcode is not None:
+            self._mourn(self.process.exitcode, now)
         elif self.process is None and now >= self._due:
             self._born = now
-            self.process = processes.start(self.argv, env=self.env, pass_fds=self.pass_fds)
+            self._start()
 
-    def _mourn(self, now: float) -> None:
-        status = self.process.returncode if self.process else 0
+    def _start(self) -> None:
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, _TOLD
+        )  # until the child does not take them for ours
+        try:
+            self.process = forked(_begin, self.name, self.run)
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _mourn(self, status: int, now: float) -> None:
         self.process = None
         self._pause = (
             _FIRST_PAUSE if now - self._born > _LONG_LIFE_SECONDS else min(self._pause * 2, _LONGEST_PAUSE)
         )
         self._due = now + self._pause
         log.error("%s ended with status %d and is started again in %.1f s", self.name, status, self._pause)
+
+
+def _begin(name: str, run: Callable[[], object]) -> None:
+    os.setsid()
+    tether.rename(name)
+    for number in _TOLD:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+    run()
 
 
 class Supervisor:
@@ -95,7 +118,7 @@ class Supervisor:
         self._signals = 0
 
     def run(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _TOLD:
             signal.signal(number, self._told)
         try:
             while not self._signals:
@@ -118,9 +141,16 @@ class Supervisor:
             patience = time.monotonic() - began
             for child, process in running:
                 if self._signals > 1 or patience > child.grace:
-                    processes.kill(process)
-            running = [(child, process) for child, process in running if process.poll() is None]
+                    _kill(process)
+            running = [(child, process) for child, process in running if process.exitcode is None]
             time.sleep(_TICK_SECONDS / 2)
+
+
+def _kill(process: BaseProcess) -> None:
+    """End it and its whole session at once."""
+    if process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def rotate(path: Path, most: int) -> None:

@@ -29,7 +29,8 @@ from django_q.models import Failure, OrmQ
 from django_q.signals import post_execute
 from django_q.worker import worker
 
-from rasweb import pulse, tether
+from rasweb import pulse
+from rasweb.forks import forked
 from rasweb.pulse import Beat, stopping
 
 __all__ = ["WorkerSet", "stopping"]
@@ -42,7 +43,6 @@ IDLE = -1.0
 FAILURES_KEPT = timedelta(days=7)
 _CYCLE_SECONDS = 0.25
 _CONNECTION_SECONDS = 600
-_FORK = multiprocessing.get_context("fork")
 _CANARY = {"id": "canary", "name": "canary", "func": "rasweb.workers.canary", "args": (), "kwargs": {}}
 
 
@@ -93,7 +93,7 @@ class Sentinel(cluster.Sentinel):
     """django-q's sentinel that never replaces a process: it ends, and all of the set with it."""
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Any:
-        process = _FORK.Process(target=_tethered, args=(os.getpid(), target, *args), daemon=True)
+        process = forked(target, *args, daemon=True)
         if target is worker:
             process.timer = args[2]  # type: ignore[attr-defined]  # where django-q looks for it
             self.pool.append(process)
@@ -135,11 +135,6 @@ class Sentinel(cluster.Sentinel):
             multiprocessing.queues.Queue.put(self.task_queue, dict(_CANARY), block=False)
         except queue.Full:
             log.info("The workers' queue is full")
-
-
-def _tethered(parent: int, target: Callable[..., Any], *args: Any) -> None:
-    tether.die_with_parent(parent)
-    target(*args)
 
 
 class Loop(threading.Thread):
@@ -206,10 +201,10 @@ class WorkerSet:
 
     @staticmethod
     def _fork_sentinel() -> multiprocessing.process.BaseProcess:
-        """Forked before any thread runs: a lock another thread holds at the fork would stay locked for ever."""
         events = (multiprocessing.Event(), multiprocessing.Event())
+        pulse.renew()
         pulse.beat(Beat.SENTINEL)
-        sentinel = _FORK.Process(target=_tethered, args=(os.getpid(), Sentinel, *events, uuid4()))
+        sentinel = forked(Sentinel, *events, uuid4())
         sentinel.start()
         return sentinel
 

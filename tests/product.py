@@ -183,10 +183,10 @@ class Product:
 
     def child(self, name: str) -> int:
         """The main process of ``web`` or ``worker``; waits for it."""
-        mark = {"web": "daphne", "worker": "worker"}[name]
+        mark = {"web": "daphne", "worker": "rasweb workers"}[name]
 
         def find() -> int:
-            return next((pid for pid in children(self.pid) if mark in _command(pid).split()[-20:]), 0)
+            return next((pid for pid in children(self.pid) if mark in _words(pid)), 0)
 
         return wait_for(find, START_SECONDS, f"the {name} process")
 
@@ -209,7 +209,9 @@ def _checked(
     return result
 
 
-def _command(pid: int) -> str:
+def _words(pid: int) -> list[str]:
+    """The name and the command line of a process."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
+        process = Path(f"/proc/{pid}")
+        return [(process / "comm").read_text().strip(), *(process / "cmdline").read_text().split("\0")]
+    return []

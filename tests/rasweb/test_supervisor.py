@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.product import alive
 
 
 def child(script: str, grace: float = 5.0) -> Child:
-    return Child("The test", ["sh", "-c", script], dict(os.environ), grace)
+    return Child("The test", partial(os.execvp, "sh", ["sh", "-c", script]), grace)
 
 
 class Ticks:

@@ -9,7 +9,6 @@ import socket
 import sys
 import time
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
-from rasweb import assets, setup, status
+from rasweb import assets, setup, status, workers
 from rasweb.refusals import Refusal
 from rasweb.supervisor import AlreadyRunning, Child, Lock, Supervisor, rotate
 
@@ -52,7 +51,7 @@ class Command(BaseCommand):
         _prepare_database()
         assets.collect()
         _allow_open_files()
-        children = [_web(listener, host)] + ([] if no_workers else [_workers()])
+        children = [_web(listener, host)] + ([] if no_workers else [_workers(lock, listener)])
         connections.close_all()
         if host in ("0.0.0.0", "::") and "RASWEB_ORIGINS" not in os.environ:
             self.stdout.write(
@@ -135,30 +134,27 @@ def _prepare_database() -> None:
         raise Refusal(f"The database can not be used: {str(error).strip()}") from None
 
 
-def _environment(listener: socket.socket, host: str) -> dict[str, str]:
-    return {**os.environ, "RASWEB_HOST": host, "RASWEB_PORT": str(listener.getsockname()[1])}
-
-
 def _web(listener: socket.socket, host: str) -> Child:
+    """A program of its own: its settings depend on the address, which is known only now."""
     argv = [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "--websocket_timeout", "-1"]
     argv += ["--ping-interval", "10", "--ping-timeout", "20", "--no-server-name", "--verbosity", "0"]
-    return Child(
-        name="The web process",
-        argv=[*argv, "rasweb.asgi:application"],
-        env={**_environment(listener, host), "PYTHONPATH": str(settings.BASE_DIR)},
-        grace=WEB_GRACE,
-        pass_fds=[listener.fileno()],
-    )
+    address = {"RASWEB_HOST": host, "RASWEB_PORT": str(listener.getsockname()[1])}
+    env = {**os.environ, **address, "PYTHONPATH": str(settings.BASE_DIR)}
+
+    def run() -> None:
+        listener.set_inheritable(True)
+        os.execve(sys.executable, [*argv, "rasweb.asgi:application"], env)
+
+    return Child("rasweb web", run, WEB_GRACE)
 
 
-def _workers() -> Child:
-    manage = Path(settings.BASE_DIR, "manage.py")
-    return Child(
-        "The worker set",
-        [sys.executable, str(manage), "worker", "--skip-checks"],  # made here, a moment ago
-        dict(os.environ),
-        settings.DRAIN_SECONDS + 4,
-    )
+def _workers(lock: Lock, listener: socket.socket) -> Child:
+    def run() -> None:
+        lock.close()
+        listener.close()
+        sys.exit(workers.run())
+
+    return Child("rasweb workers", run, settings.DRAIN_SECONDS + 4)
 
 
 def _serves(listener: socket.socket) -> bool:

@@ -153,9 +153,11 @@ class Bench:
         sql = "SELECT note FROM templates_app_event WHERE provider_name = ? AND kind = 'distributiontarget'"
         return [row["note"] for row in self.rows(f"{sql} ORDER BY id DESC", host)]
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = SETTLED_SECONDS) -> Any:
+    def until(
+        self, condition: Callable[[], Any], what: str, seconds: float = SETTLED_SECONDS, pause: float = 0.05
+    ) -> Any:
         try:
-            return wait_for(condition, seconds, what, pause=0.1)
+            return wait_for(condition, seconds, what, pause)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._situation()}") from None
 

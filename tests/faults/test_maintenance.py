@@ -30,7 +30,8 @@ def test_a_changed_template_reaches_every_guest_in_spite_of_a_kill_and_a_silent_
     assert bench.refused("template", "retry", "win11")["code"] == "MAINTENANCE"
     changed = _change(Path(copy["disks"][0]))
     bench.run("template", "maintenance", "win11", "leave", "--new-version")
-    bench.until(lambda: list((bench.path("source") / "images").glob(".*.part")), "a part of the new version")
+    images = bench.path("source") / "images"
+    bench.until(lambda: list(images.glob(".*.part")), "a part of the new version", pause=0.01)
     bench.product.kill(bench.holder("template"))
     bench.until(lambda: bench.rows(_CURRENT) and not bench.rows(_BEHIND), "the new version everywhere")
     answer = bench.status("win11")

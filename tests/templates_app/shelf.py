@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
@@ -45,14 +46,17 @@ class Shelf:
         """
         _copy(self._folder, root)
         since = timezone.now() - self._made_at
+        found = defaultdict(list)
+        for row in serializers.deserialize("json", self._rows.replace(self._made_in, str(root))):
+            for field in row.object._meta.concrete_fields:
+                at = getattr(row.object, field.attname)
+                if isinstance(at, datetime):
+                    setattr(row.object, field.attname, at + since)
+            found[type(row.object)].append(row.object)
         with transaction.atomic():  # rows may come before those they point to
             Installation.objects.all().delete()
-            for row in serializers.deserialize("json", self._rows.replace(self._made_in, str(root))):
-                for field in row.object._meta.concrete_fields:
-                    at = getattr(row.object, field.attname)
-                    if isinstance(at, datetime):
-                        setattr(row.object, field.attname, at + since)
-                row.save()
+            for model, rows in found.items():
+                model._default_manager.bulk_create(rows)
         for provider in Provider.objects.all():
             address = provider.address()
             with open_driver(address.kind, address.settings) as host:

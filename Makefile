@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
-# Two processes more than cores: tests of the started product wait now and then, and most of them work.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
+# More processes than cores: tests of the started product wait now and then, and most of them work.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 3)
 # Each copy is a process of its own, and loads in two thirds of the time what was compiled before.
 export PYTHONDONTWRITEBYTECODE :=
 

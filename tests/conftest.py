@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ WAITING = (
     "commands",
 )  # files and folders whose tests wait for a started product, longest first
 EARLY = 0.7  # the last of them begins after this part of the others
+WORKING = (
+    "templates_app",
+    "pages",
+    "drivers/test_crashes.py",
+    "transfer",
+)  # of the others, what takes longest
 
 TOGETHER = (
     ("e2e/test_distribution.py", "e2e/test_lists.py"),
@@ -50,16 +57,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mix tests that wait with tests that work, so that no processor is idle, and leave the short ones for the end."""
     files = dict.fromkeys(item.path for item in items)
-    waiting = sorted((file for file in files if _rank(file) < len(WAITING)), key=_rank)
-    working = [file for file in files if file not in set(waiting)]
+    waiting = sorted((file for file in files if _rank(file, WAITING) < len(WAITING)), key=_waiting)
+    working = sorted((file for file in files if file not in set(waiting)), key=_working)
     turn = {file: EARLY * number / len(waiting) for number, file in enumerate(waiting)}
     turn.update((file, number / len(working)) for number, file in enumerate(working))
     items.sort(key=lambda item: turn[item.path])
 
 
-def _rank(file: Path) -> int:
+def _rank(file: Path, order: Sequence[str]) -> int:
     name = str(file.relative_to(Path(__file__).parent))
-    return next((rank for rank, start in enumerate(WAITING) if name.startswith(start)), len(WAITING))
+    return next((rank for rank, start in enumerate(order) if name.startswith(start)), len(order))
+
+
+_waiting, _working = partial(_rank, order=WAITING), partial(_rank, order=WORKING)
 
 
 @pytest.hookimpl(wrapper=True)

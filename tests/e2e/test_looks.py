@@ -25,6 +25,9 @@ DIALOGS = {
     "win11": ["Properties", "Distribution details", "Maintenance", "Create guest VMs", "Delete"],
     "debian13": ["Properties", "Leave maintenance"],
 }
+MARKS_OF_WORK = """
+document.body.insertAdjacentHTML("beforeend", `<progress class="progress"></progress><i class="spinner-border"></i>`)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,14 @@ def test_the_login_has_no_barriers(desk: Desk) -> None:
     assert narrow(page)
     page.get_by_role("button", name="Log in").click()
     assert not violations(page)
+
+
+def test_marks_of_work_stand_still_where_less_motion_is_asked_for(desk: Desk) -> None:
+    page = desk.sit("", "/login/")
+    page.evaluate(MARKS_OF_WORK)
+    assert page.evaluate("document.getAnimations().length") == 0
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.evaluate("document.getAnimations().length") == 2
 
 
 def test_dialogs_and_the_navigation_fit_a_phone(desk: Desk) -> None:

@@ -39,21 +39,12 @@ def start(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    cwd: str | os.PathLike[str] | None = None,
     stdin: int | IO[Any] | None = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` tethered, in a session of its own, with a clean environment unless ``env`` says otherwise."""
-    return subprocess.Popen(
-        tethered(argv),
-        env=dict(clean_environment() if env is None else env),
-        cwd=cwd,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        start_new_session=True,
-    )
+    return _started(tethered(argv), env, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
 def start_module(
@@ -65,21 +56,18 @@ def start_module(
     stderr: int | IO[Any] | None = None,
     bufsize: int = -1,
 ) -> subprocess.Popen[bytes]:
-    """Start a module of the product, in a session of its own, with a clean environment unless ``env`` says otherwise.
+    """Start a module of the product in the same way.
 
     Its ``main`` is called with the pid of this process, and has to tie itself to it: so no program has to run in front
     of it, which takes as long as Python itself.
     """
-    return subprocess.Popen(
-        [sys.executable, "-s", "-c", f"from {module} import main; main({os.getpid()})"],
-        env=dict(clean_environment() if env is None else env),
-        cwd=_ROOT,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        bufsize=bufsize,
-        start_new_session=True,
-    )
+    argv = [sys.executable, "-s", "-c", f"from {module} import main; main({os.getpid()})"]
+    return _started(argv, env, cwd=_ROOT, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=bufsize)
+
+
+def _started(argv: Sequence[str], env: Mapping[str, str] | None, **rest: Any) -> subprocess.Popen[bytes]:
+    clean = dict(clean_environment() if env is None else env)
+    return subprocess.Popen(argv, env=clean, start_new_session=True, **rest)
 
 
 def stop(process: subprocess.Popen[bytes], grace: float) -> int:

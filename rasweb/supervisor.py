@@ -82,9 +82,8 @@ class Child:
             self._start()
 
     def _start(self) -> None:
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, _TOLD
-        )  # until the child does not take them for ours
+        # Held back until the child has handlers of its own: with ours it would take note of them and go on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
         try:
             self.process = forked(_begin, self.name, self.run)
             self.process.start()

@@ -181,6 +181,7 @@ class WorkerSet:
 
     def run(self) -> int:
         """Work until told to stop. Returns the exit status: 0 as told, 1 after a fault."""
+        pulse.renew()
         forget_taken()
         connections["default"].settings_dict["CONN_MAX_AGE"] = _CONNECTION_SECONDS
         connections.close_all()
@@ -202,7 +203,6 @@ class WorkerSet:
     @staticmethod
     def _fork_sentinel() -> multiprocessing.process.BaseProcess:
         events = (multiprocessing.Event(), multiprocessing.Event())
-        pulse.renew()
         pulse.beat(Beat.SENTINEL)
         sentinel = forked(Sentinel, *events, uuid4())
         sentinel.start()

@@ -103,6 +103,16 @@ def test_a_killed_process_of_the_worker_set_ends_it_and_a_new_one_works(running,
     works(running, f"after {victim}")
 
 
+def test_a_worker_set_that_was_told_to_end_is_followed_by_one_that_was_not(running):
+    old = running.child("worker")
+    os.kill(old, signal.SIGTERM)
+    wait_for(lambda: not alive(old), what="the end of the old set")
+    new = sentinel(running)
+    works(running, "after the word")
+    works(running, "and again")
+    assert alive(new)
+
+
 def test_a_killed_web_process_comes_back_on_the_same_address(running):
     running.kill(running.child("web"))
     wait_for(lambda: running.get("/healthz") == 200, 20, "serving again")

@@ -26,7 +26,6 @@ OPEN_FILES = 65536
 
 
 class Command(BaseCommand):
-    requires_system_checks = ["rasweb"]  # all others look at the code: make check
     help = "Start web and workers, and keep them running until Ctrl-C or SIGTERM."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -24,12 +24,12 @@ from providers_app.drivers import (
 )
 from tests.drivers.benches import BENCHES, GUEST, IMAGE, Bench
 from tests.drivers.copying import fill, read_all
-from tests.drivers.deaths import dies_before
 
 FIRST, SECOND = b"first version".ljust(40_000, b"\0"), b"second version".ljust(40_000, b"\0")
 RUNS = ((0, 4096),)
 NAME, NEXT, STAGED = "win-v1-0123456789ab.raw", "win-v2-0123456789ab.raw", "win-v3-{digest12}.raw"
 COPY = Mark("here", "working-copy", "template-1")
+KILLED = 77
 MOST_CHANGES = 200
 PLAIN = "directory on a plain file system"
 
@@ -276,7 +276,7 @@ def test_a_verb_killed_anywhere_is_finished_by_the_next_call(fresh: Fresh, name:
     for change in range(1, MOST_CHANGES):
         bench = fresh()
         story.before(bench.connected())
-        survived = not dies_before(change, bench.driver(), story.act)
+        survived = not killed_before(change, bench, story.act)
         story.between(bench, bench.connected())
         story.act(bench.connected())
         story.after(bench, bench.connected())
@@ -284,6 +284,36 @@ def test_a_verb_killed_anywhere_is_finished_by_the_next_call(fresh: Fresh, name:
         if survived:
             return
     pytest.fail(f"more than {MOST_CHANGES} changes")
+
+
+def killed_before(change: int, bench: Bench, act: Callable[[Driver], object]) -> bool:
+    """Run ``act`` in a child that dies before its n-th change; tell whether it died."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            files.do = dying(change, files.do)
+            with bench.driver() as host:
+                act(host)
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, KILLED)
+    return status == KILLED
+
+
+def dying(change: int, do: Do) -> Do:
+    left = change
+
+    def count(call: Do, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os._exit(KILLED)
+        return do(call, *args, **kwargs)
+
+    return count
 
 
 @pytest.mark.parametrize(

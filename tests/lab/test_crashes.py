@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from providers_app.drivers import CloneSpec, Definition, Driver
+from providers_app.drivers import CloneSpec, Definition, Driver, files
 from tests.drivers.benches import GUEST, IMAGE
 from tests.drivers.copying import aligned
-from tests.drivers.deaths import dies_before
 from tests.lab.bench import LibvirtBench
 
 FIRST, SECOND = b"first version".ljust(204_800, b"1"), b"second version".ljust(204_800, b"2")
 DESK = replace(GUEST, owner="desk")
 MOST_CHANGES = 100
+
+
+class Dead(BaseException):
+    """What a process that died would have done next never happens."""
 
 
 def publish(host: Driver, content: bytes = FIRST, version: int = 1) -> None:
@@ -92,12 +95,14 @@ STORIES: dict[str, tuple[Callable[[Driver], Any], Callable[[Driver], Any], tuple
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_a_verb_cut_off_anywhere_is_finished_by_the_next_call(bench: LibvirtBench, story: str) -> None:
+def test_a_verb_cut_off_anywhere_is_finished_by_the_next_call(
+    bench: LibvirtBench, story: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, act, (images, guests) = STORIES[story]
     for change in range(1, MOST_CHANGES):
         with bench.driver() as host:
             before(host)
-        survived = not dies_before(change, bench.driver(), act)
+        survived = not dies_before(change, bench, act, monkeypatch)
         look(bench)
         with bench.driver() as host:
             act(host)
@@ -118,3 +123,24 @@ def look(bench: LibvirtBench) -> None:
         assert bench.path(image.ref).read_bytes() in (FIRST, SECOND)
     for guest in survey.guests:
         assert (guest.problem, len(guest.disks)) == ("", 1)
+
+
+def dies_before(
+    change: int, bench: LibvirtBench, act: Callable[[Driver], Any], monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    left, real = change, files.do
+
+    def do(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            raise Dead
+        return real(call, *args, **kwargs)
+
+    with monkeypatch.context() as patched, bench.driver() as host:
+        patched.setattr(files, "do", do)
+        try:
+            act(host)
+        except Dead:
+            return True
+    return False

@@ -79,7 +79,12 @@ class Host:
             )
 
     def check_present(self) -> None:
-        """Raise Unreachable when the pool's folder does not hold our marker any more."""
+        """Raise Unreachable when the pool's folder does not hold our marker any more.
+
+        A host that looked at its folder while that was away knows none of its files, and looks again only when told.
+        """
+        if self.pool.volume(notes.MARKER) is None:
+            self.pool.refresh()
         if (found := self._marked()) != self.id:
             raise storage.gone(self.pool.name, self.where) if not found else self._shared()
 

@@ -266,6 +266,9 @@ class Sink(ABC):
     def flush(self) -> None:
         """Return when everything written so far survives a crash of the host."""
 
+    def expect(self, offset: int, length: int) -> None:  # noqa: B027 - a hint, no duty
+        """Take note that the thread is about to read back this range, in order, and that nobody writes to it."""
+
     @abstractmethod
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Read back what the host holds, past caches where it can."""

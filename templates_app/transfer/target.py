@@ -21,7 +21,7 @@ from .plan import DataMap
 from .ports import Host, Sink, Source
 from .spent import COPY, Spent
 from .tuning import Tuning
-from .verify import PIECE, differing, holds, holds_data, holds_zeros, pieces
+from .verify import PIECE, STRETCH, differing, holds, holds_data, holds_zeros, pieces
 from .watch import Watch
 
 DIGEST_PLACE = "{digest12}"
@@ -196,6 +196,7 @@ class Target:
         for run in data.runs:
             for part in self.disk.blocks.cut(run):
                 self._check()
+                self._expect(part)
                 for leaf in differing(self._read, self.disk.table, part, buffer):
                     needs[leaf] = 1
                 read += data.bytes_between(*part)
@@ -222,6 +223,11 @@ class Target:
 
     def _holds(self, leaves: Run, buffer: memoryview) -> bool:
         return holds(self._read, self.disk.table, leaves, buffer)
+
+    def _expect(self, leaves: Run) -> None:
+        start, stop = self.disk.data.span(*leaves)
+        with self._watch:
+            self.sink.expect(start, stop - start)
 
     def _read(self, offset: int, view: memoryview) -> int:
         with self._watch:
@@ -301,12 +307,15 @@ class Target:
         for item in landed:
             self._open[item.block] = 0
         for run in merged(run for item in landed for run in item.leaves):
-            self.unread.extend(pieces(run, self.disk.data))
+            self.unread.extend(pieces(run, self.disk.data, STRETCH))
 
     def read_back(self, run: Run, buffer: memoryview) -> None:
-        """Compare a durable piece with what it should be."""
-        if not holds_data(self._read, self.disk.table, run, buffer):
-            raise checksum_mismatch()
+        """Compare a durable stretch with what it should be."""
+        self._expect(run)
+        for piece in pieces(run, self.disk.data):
+            self._check()
+            if not holds_data(self._read, self.disk.table, piece, buffer):
+                raise checksum_mismatch()
 
     def check_complete(self) -> None:
         """A last look at our own work: every block with data was proven, or flushed and then read back."""

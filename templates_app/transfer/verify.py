@@ -12,6 +12,7 @@ from .plan import DataMap
 ReadInto = Callable[[int, memoryview], int]
 
 PIECE = LONGEST_VIEW
+STRETCH = 4 << 20  # what one thread reads back before another has its turn
 
 
 def read_fully(read_into: ReadInto, offset: int, view: memoryview) -> bool:
@@ -31,10 +32,10 @@ def read_source(read_into: ReadInto, offset: int, view: memoryview) -> None:
         raise source_changed()
 
 
-def pieces(run: Run, data: DataMap) -> Iterator[Run]:
-    """Cut a run of leaves into what fits into one read-back buffer."""
+def pieces(run: Run, data: DataMap, size: int = PIECE) -> Iterator[Run]:
+    """Cut a run of leaves into what fits into one read-back buffer, or into so many bytes."""
     first, end = run
-    step = max(1, PIECE // data.leaf)
+    step = max(1, size // data.leaf)
     for start in range(first, end, step):
         yield start, min(start + step, end)
 

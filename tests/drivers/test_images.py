@@ -99,6 +99,29 @@ def test_what_was_written_is_read_back(host: Driver) -> None:
     sink.abort()
 
 
+def test_what_is_expected_may_be_read_in_pieces_in_part_or_not_at_all(host: Driver) -> None:
+    sink = host.stage(NAME, SIZE, IMAGE)
+    fill(sink, known_bytes())
+    sink.flush()
+
+    def read(offset: int, length: int) -> bytes:
+        buffer = aligned(bytes(length))
+        assert sink.read_into(offset, buffer) == length
+        return bytes(buffer)
+
+    sink.expect(0, SIZE)
+    pieces = [read(at, min(69_632, SIZE - at)) for at in range(0, SIZE, 69_632)]
+    assert b"".join(pieces) == known_bytes()
+    sink.expect(4096, SIZE - 4096)
+    assert read(4096, 4096) == known_bytes()[4096:8192]
+    assert read(0, 4096) == known_bytes()[:4096]
+    assert read(RUNS[1][0], 4096) == known_bytes()[RUNS[1][0] :][:4096]
+    sink.expect(0, SIZE)
+    sink.expect(0, 4096)
+    assert read(0, SIZE) == known_bytes()
+    sink.abort()
+
+
 def test_what_was_written_is_read_back_while_others_write(host: Driver) -> None:
     sink = host.stage(NAME, SIZE, IMAGE)
     fill(sink, known_bytes())

@@ -140,6 +140,8 @@ class FileSink:
     def flush(self) -> None:
         os.fdatasync(self._file)
 
+    def expect(self, offset: int, length: int) -> None: ...
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         return os.preadv(self._file, [buffer], offset)
 

@@ -212,8 +212,11 @@ class MemorySource:
 
 
 class MemorySink:
+    """What a thread expects to read is fetched at once: what is written there afterwards it does not see."""
+
     def __init__(self, place: Place, name: str, staged: Staged) -> None:
         self._place, self._name, self._staged = place, name, staged
+        self._ahead = threading.local()
         self.token = staged.token
 
     def reserve(self, offset: int, length: int) -> None:
@@ -262,9 +265,20 @@ class MemorySink:
         self._place.call("flush")
         self._staged.flush()
 
+    def expect(self, offset: int, length: int) -> None:
+        self._place.call("expect")
+        assert 0 <= offset < offset + length <= len(self._staged.cache)
+        self._ahead.range = offset, bytes(self._staged.durable[offset : offset + length])
+
+    def _stored(self, offset: int, length: int) -> bytes:
+        start, ahead = getattr(self._ahead, "range", (0, b""))
+        if start <= offset and offset + length <= start + len(ahead):
+            return ahead[offset - start : offset - start + length]
+        return bytes(self._staged.cache[offset : offset + length])
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         kind = self._place.call("readback")
-        data = bytes(self._staged.cache[offset : offset + len(buffer)])
+        data = self._stored(offset, len(buffer))
         if kind == "rot":
             data = bytes([data[0] ^ 1]) + data[1:]
         if kind == "short":

@@ -42,8 +42,7 @@ class LibvirtSink(Sink):
         self.token = note.token
         self.size = note.size
         self._host, self._note, self._held = host, note, held
-        self._volume = images.existing(host.pool, note.volume, host)
-        self._uploads = streams.Uploads(host.connection, self._volume)
+        self._open_volume()
         self._blank = Blank(known=fresh)
         self._head = bytearray(min(HEAD, note.size))
         self._head_lock = threading.Lock()
@@ -51,6 +50,11 @@ class LibvirtSink(Sink):
         self._open = True
         if not fresh and (kept := host.pool.volume(notes.of_head(note.volume))):
             streams.get(host.connection, kept, 0, memoryview(self._head))
+
+    def _open_volume(self) -> None:
+        self._volume = images.existing(self._host.pool, self._note.volume, self._host)
+        self._uploads = streams.Uploads(self._host.connection, self._volume)
+        self._downloads = streams.Downloads(self._host.connection, self._volume)
 
     def write(self, offset: int, data: memoryview) -> None:
         self._check(offset, len(data))
@@ -72,8 +76,7 @@ class LibvirtSink(Sink):
         if not copies.fill(self._host, self._volume, self.size, origin, beat):
             self._blank = Blank(known=True)
             return False
-        self._volume = images.existing(self._host.pool, self._note.volume, self._host)
-        self._uploads = streams.Uploads(self._host.connection, self._volume)
+        self._open_volume()
         with self._head_lock, closing(disks.open_disk(self._host, origin)) as source:
             source.read_into(0, memoryview(self._head))
             self._save_head()
@@ -112,14 +115,18 @@ class LibvirtSink(Sink):
         kept = self._host.pool.volume(name) or self._host.pool.create(name, len(self._head))
         files.do(streams.put, self._host.connection, kept, 0, bytes(self._head))
 
+    def expect(self, offset: int, length: int) -> None:
+        inside = max(0, min(length, len(self._head) - offset))
+        if inside < length:
+            self._downloads.expect(offset + inside, length - inside)
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
         inside = max(0, min(wanted, len(self._head) - offset))
         if inside:
             self._read_head(offset, buffer[:inside])
         if inside < wanted:
-            view = buffer[inside:wanted]
-            return inside + streams.get(self._host.connection, self._volume, offset + inside, view)
+            return inside + self._downloads.read(offset + inside, buffer[inside:wanted])
         return inside
 
     def _read_head(self, offset: int, view: memoryview) -> None:
@@ -168,7 +175,7 @@ class LibvirtSink(Sink):
 
     def abort(self) -> None:
         if self._open:
-            self._uploads.abort()
+            self._give_up()
             try:
                 with self._host.lock():
                     if not images.drop(self._host.pool, self._note):
@@ -179,8 +186,12 @@ class LibvirtSink(Sink):
     def close(self) -> None:
         if self._open:
             self._open = False
-            self._uploads.abort()
+            self._give_up()
             self._held.close()
+
+    def _give_up(self) -> None:
+        self._uploads.abort()
+        self._downloads.abort()
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:

@@ -33,26 +33,78 @@ def put(connection: Any, volume: Volume, offset: int, data: bytes | memoryview) 
 
 def get(connection: Any, volume: Volume, offset: int, view: memoryview) -> int:
     """Fill ``view``; return the bytes read, less only at the end of the volume."""
-    done = 0
-    for part in _received(connection, volume, offset, len(view)):
-        step = min(len(part), len(view) - done)
-        view[done : done + step] = part[:step]
-        done += step
-    return done
+    return _Download(connection, volume, offset, len(view)).read(view)
 
 
-def _received(connection: Any, volume: Volume, offset: int, length: int) -> Iterator[bytes]:
-    with volume.errors():
-        stream = connection.newStream(0)
-        try:
-            with volume.opening:
-                volume.raw.download(stream, offset, length, 0)
-            while part := stream.recv(RECEIVE):
-                yield part
-            stream.finish()
-        except BaseException:
+class Downloads:
+    """All that is being read back from one volume. Each thread has a stream of its own for what it expects to read."""
+
+    def __init__(self, connection: Any, volume: Volume) -> None:
+        self._connection, self._volume = connection, volume
+        self._runs: dict[int, _Download] = {}
+
+    def expect(self, offset: int, length: int) -> None:
+        """Have one stream bring what the thread is going to read next, in order and in whatever pieces."""
+        thread = threading.get_ident()
+        if thread in self._runs:
+            self._runs[thread].abort()
+        self._runs[thread] = _Download(self._connection, self._volume, offset, length)
+
+    def read(self, offset: int, view: memoryview) -> int:
+        run = self._runs.get(threading.get_ident())
+        if run is not None and run.at == offset and len(view) <= run.left:
+            return run.read(view)
+        return get(self._connection, self._volume, offset, view)
+
+    def abort(self) -> None:
+        for run in list(self._runs.values()):
+            run.abort()
+
+
+class _Download:
+    """A run of bytes that is read in one stream, from its beginning to its end."""
+
+    def __init__(self, connection: Any, volume: Volume, offset: int, length: int) -> None:
+        self.at, self.left = offset, length
+        self._connection, self._volume = connection, volume
+        self._stream: Any = None
+
+    def read(self, view: memoryview) -> int:
+        """Fill ``view`` with what comes next; return the bytes read, less only at the end of the volume."""
+        with self._volume.errors():
+            try:
+                if self._stream is None:
+                    self._begin()
+                done = self._receive(view)
+                if done < len(view) or not self.left:
+                    self._finish()
+            except BaseException:
+                self.abort()
+                raise
+        return done
+
+    def _receive(self, view: memoryview) -> int:
+        done = 0
+        while done < len(view) and (part := self._stream.recv(min(RECEIVE, len(view) - done))):
+            view[done : done + len(part)] = part
+            done += len(part)
+        self.at += done
+        self.left -= done
+        return done
+
+    def _begin(self) -> None:
+        self._stream = self._connection.newStream(0)
+        with self._volume.opening:
+            self._volume.raw.download(self._stream, self.at, self.left, 0)
+
+    def _finish(self) -> None:
+        self._stream.finish()
+        self._stream, self.left = None, 0
+
+    def abort(self) -> None:
+        stream, self._stream, self.left = self._stream, None, 0
+        if stream is not None:
             _give_up(stream)
-            raise
 
 
 class Uploads:

@@ -16,6 +16,10 @@ from providers_app.drivers.base import Unreachable
 from .storage import Volume
 
 SEND = 1 << 20
+FIRST_SEND = 4 << 20
+"""A daemon copies each message. glibc returns the memory of one that is larger than all before it to the kernel, and
+from then on keeps as much (``M_MMAP_THRESHOLD`` in mallopt(3)). So one large message spares the daemon fetching, page
+by page, what each of the thousands of smaller ones takes that follow, in either direction."""
 RECEIVE = 256 << 10  # what one call brings at most; each sets aside as much as it asks for
 SEGMENT = 16 << 20
 _FIRST_STEP, _LONGEST_HOLE_STEP, _LONGEST_SKIP = 1 << 20, 64 << 20, 15 << 20
@@ -147,6 +151,7 @@ class _Upload:
         self._busy = threading.Lock()
         self._stream: Any = None
         self._at = self._sent = 0
+        self._longest = FIRST_SEND
 
     def write(self, offset: int, data: memoryview) -> None:
         with self._busy, self._volume.errors():
@@ -175,8 +180,11 @@ class _Upload:
         self._stream, self._at, self._sent = stream, offset, 0
 
     def _send(self, data: memoryview) -> None:
-        for start in range(0, len(data), SEND):
-            part = bytes(data[start : start + SEND])
+        size = self._longest
+        if len(data) > SEND:
+            self._longest = SEND
+        for start in range(0, len(data), size):
+            part = bytes(data[start : start + size])
             while part:
                 taken = self._stream.send(part)
                 part = part[taken:]

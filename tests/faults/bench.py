@@ -20,7 +20,7 @@ MIB = 1 << 20
 LEAF = 64 << 10
 SETTLED_SECONDS = 90.0  # never reached on a machine that is not overloaded
 SHORT = {
-    "RASWEB_CHECK_INTERVAL": "1",
+    "RASWEB_CHECK_INTERVAL": "2",
     "RASWEB_LEASE_SECONDS": "4",
     "RASWEB_RETRY_DELAYS": "1,2,3",
     "RASWEB_STALL_SECONDS": "5",

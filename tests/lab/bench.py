@@ -17,6 +17,15 @@ from tests.drivers.benches import RUNS, Bench, write_sparse
 from tests.lab.hosts import Host
 
 NETWORKS = ("dmz", "lan")
+_NETWORK = """
+    <network>
+        <name>{name}</name>
+        <forward mode='open'/>
+        <bridge name='vbr-{name}'/>
+        <dns enable='no'/>
+        <ip address='{address}' prefix='32'/>
+    </network>
+"""  # "open": libvirt runs iptables some dozen times for each start of any other
 
 
 class LibvirtBench(Bench):
@@ -75,7 +84,7 @@ class LibvirtBench(Bench):
             network = self.libvirt.networkLookupByName(name)
         except libvirt.libvirtError:
             network = self.libvirt.networkDefineXML(
-                f"<network><name>{name}</name><bridge name='vbr-{name}'/></network>"
+                _NETWORK.format(name=name, address=f"198.51.100.{1 + NETWORKS.index(name)}")
             )
         network.setAutostart(1)
         if not network.isActive():

@@ -328,6 +328,9 @@ def be_host(folder: Path, pool_mib: int, sockets: Path) -> None:
     for name, path in _OWN_FOLDERS.items():
         os.makedirs(path, exist_ok=True)
         _run("mount", "--bind", str(folder / name), path)
+    os.makedirs(
+        "/var/lib/libvirt/dnsmasq", exist_ok=True
+    )  # of Debian's package; libvirt keeps lists of MACs there
     for name, line in (
         ("passwd", "libvirt-qemu:x:64055:64055::/:/bin/false"),
         ("group", "libvirt-qemu:x:64055:"),

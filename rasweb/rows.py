@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import Model, QuerySet
 
 Row = TypeVar("Row", bound=Model)
@@ -24,14 +25,31 @@ def pks_of(texts: list[str]) -> list[int]:
     return [key for text in texts if (key := pk_of(text)) is not None]
 
 
-def seldom(rows: QuerySet[Row]) -> Iterable[Row]:
-    """The rows of a question that is asked again and again, and most often has none for an answer.
+class standing(Generic[Row]):  # noqa: N801 - written above a function that returns the rows
+    """A question that is asked again and again, and most often has no row for an answer.
 
-    Only keys are asked for first: to name all the columns of a row and of its relations takes several times as long as
-    all the rest of the question.
+    Django writes the statement for the keys once, and one for the rest only when there are any: writing takes many
+    times as long as answering. So the function must depend on nothing but the database, and on no time.
     """
-    keys = list(rows.order_by().values_list("pk", flat=True))
-    return rows.filter(pk__in=keys) if keys else ()
+
+    def __init__(self, build: Callable[[], QuerySet[Row]]) -> None:
+        self._build = build
+        self._statements: dict[str, tuple[str, tuple[Any, ...]]] = {}
+
+    def pks(self) -> list[int]:
+        with connection.cursor() as cursor:
+            cursor.execute(*self._statement())
+            return [key for (key,) in cursor.fetchall()]
+
+    def __call__(self) -> Iterable[Row]:
+        keys = self.pks()
+        return self._build().filter(pk__in=keys) if keys else ()
+
+    def _statement(self) -> tuple[str, tuple[Any, ...]]:
+        if connection.vendor not in self._statements:
+            keys = self._build().order_by().values_list("pk", flat=True)
+            self._statements[connection.vendor] = keys.query.sql_with_params()
+        return self._statements[connection.vendor]
 
 
 class RowsField(forms.ModelMultipleChoiceField):

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -17,6 +18,7 @@ from providers_app.drivers.base import VM, Can, CloneSpec, DriverError, Refused,
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal, bad_input_refused
+from rasweb.rows import standing
 from templates_app import queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.leases import ask
@@ -102,6 +104,8 @@ def switch(guest: GuestVM, on: bool, by: str) -> None:
 
 def due() -> Iterable[tuple[str, int]]:
     """The guests that wait for a worker, on providers that are there."""
+    if not _ordered.pks():
+        return
     waiting = GuestVM.objects.filter(_WORK, claim=None, provider__in=Provider.objects.available())
     rows = waiting.exclude(template__phase__in=BUSY).order_by("changed_at").values_list("pk", "provider")
     free = _places() if rows else {}
@@ -109,6 +113,11 @@ def due() -> Iterable[tuple[str, int]]:
         if free[provider] > 0:
             free[provider] -= 1
             yield "guest", pk
+
+
+@standing
+def _ordered() -> QuerySet[GuestVM]:
+    return GuestVM.objects.filter(_WORK, claim=None)
 
 
 def _places() -> defaultdict[int, int]:
@@ -119,10 +128,16 @@ def _places() -> defaultdict[int, int]:
     return free
 
 
-def expired() -> QuerySet[GuestVM]:
+def expired() -> list[GuestVM]:
     """Failed creations whose time for inspection is over."""
-    over = GuestVM.objects.filter(phase=GuestPhase.CREATE_FAILED, failed_at__lt=timezone.now() - FAILED_KEPT)
-    return over.filter(claim=None).exclude(template__phase__in=BUSY).select_related("template", "provider")
+    end = timezone.now() - FAILED_KEPT
+    return [guest for guest in _failed() if guest.failed_at and guest.failed_at < end]
+
+
+@standing
+def _failed() -> QuerySet[GuestVM]:
+    failed = GuestVM.objects.filter(phase=GuestPhase.CREATE_FAILED, claim=None)
+    return failed.exclude(template__phase__in=BUSY).select_related("template", "provider")
 
 
 def work(pk: int) -> None:
@@ -170,16 +185,21 @@ def observe(provider: Provider, inventory: Inventory) -> None:
     known = provider.guests.filter(
         claim=None, changed_at__lt=inventory.read_at, phase__in=[GuestPhase.READY, GuestPhase.LOST]
     )
-    for guest in known.select_related("template", "provider"):
-        found = there.get((guest.name, guest.mark.owner))
-        if found is None and guest.phase == GuestPhase.READY:
+    news: dict[int, Any] = {}
+    for pk, name, phase, power in known.values_list("pk", "name", "phase", "power"):
+        found = there.get((name, str(pk)))
+        if (found is None) == (phase == GuestPhase.READY) or (found and found["power"] != power):
+            news[pk] = found
+    for guest in known.filter(pk__in=news).select_related("template", "provider") if news else ():
+        found = news[guest.pk]
+        if found is None:
             gone = error(
                 "GUEST_LOST",
                 f"{provider} has no guest VM of this name any more.",
                 "Recreate it, or delete it here.",
             )
             guest.advance(GuestPhase.LOST, wanted_power="", **gone)
-        elif found and (guest.phase == GuestPhase.LOST or guest.power != found["power"]):
+        else:
             guest.advance(GuestPhase.READY, power=found["power"], **no_error())
 
 

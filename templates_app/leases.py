@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,13 +14,14 @@ from providers_app import health
 from providers_app.drivers.base import Unreachable
 from providers_app.hostcalls import call
 from providers_app.models import Provider
-from rasweb.rows import seldom
+from rasweb.rows import standing
 from templates_app.models import DistributionTarget, GuestVM, RecreateRun, Template, Work
 from templates_app.models.work import process_is_gone
 
 log = logging.getLogger(__name__)
 
 KINDS: tuple[type[Work], ...] = (Template, DistributionTarget, GuestVM, RecreateRun)
+_CLAIMED = [standing(partial(model._default_manager.filter, claim__isnull=False)) for model in KINDS]
 
 
 def ask(row: Work, provider: Provider, verb: str, *, timeout: float, **args: Any) -> Any:
@@ -61,8 +63,8 @@ class Reaper:
 
     @staticmethod
     def _claimed() -> Iterable[Work]:
-        for model in KINDS:
-            yield from seldom(model._default_manager.filter(claim__isnull=False).order_by())
+        for claimed in _CLAIMED:
+            yield from claimed()
 
     @staticmethod
     def _take(row: Work) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from django.db.models import QuerySet
+
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
 from providers_app.drivers.base import VM, CloneSpec, DriverError, Missing, Survey
 from providers_app.hostcalls import Stopped
 from rasweb.refusals import Refusal
+from rasweb.rows import standing
 from templates_app import distribution, lanes, queue, recreation, sealing, workingcopy
 from templates_app.gate import changed_meanwhile, order
 from templates_app.guests import image_refs
@@ -24,6 +27,11 @@ log = logging.getLogger(__name__)
 
 COPY_SECONDS = 4 * 3600.0
 NEW_VERSION, DISCARD = "new_version", "discard"
+_TASKS = {
+    TemplatePhase.CREATING: "create",
+    TemplatePhase.ENTERING: "enter",
+    TemplatePhase.EXITING: "leave",
+}
 
 
 def enter(template: Template, by: str) -> None:
@@ -79,13 +87,13 @@ def leave(template: Template, choice: str, by: str, note: str = "") -> None:
 
 def due() -> Iterable[tuple[str, int]]:
     """The templates that wait for a worker."""
-    tasks = {
-        TemplatePhase.CREATING: "create",
-        TemplatePhase.ENTERING: "enter",
-        TemplatePhase.EXITING: "leave",
-    }
-    for pk, phase in Template.objects.filter(claim=None, phase__in=tasks).values_list("pk", "phase"):
-        yield tasks[TemplatePhase(phase)], pk
+    for template in _ordered():
+        yield _TASKS[TemplatePhase(template.phase)], template.pk
+
+
+@standing
+def _ordered() -> QuerySet[Template]:
+    return Template.objects.filter(claim=None, phase__in=_TASKS)
 
 
 def prepare(pk: int) -> None:

@@ -16,6 +16,7 @@ from django.db.models import BooleanField, Case, Count, F, Q, QuerySet, Value, W
 from django.utils import timezone
 
 from providers_app.models import Provider
+from rasweb.rows import standing
 from templates_app import lanes
 from templates_app.models import DistributionTarget, PublishedImage, Template, TemplateVersion
 from templates_app.models.work import error
@@ -40,10 +41,18 @@ class Crew:
 
 def waiting_templates() -> set[int]:
     """The templates with targets that need an engine of their own now."""
+    if not _ordered.pks():
+        return set()
     waiting = _waiting().annotate(apart=_apart).order_by()
     rows = waiting.values_list("template_id", "wanted_version_id", "apart").distinct()
     under_way = _under_way() if rows else set()
     return {template for template, version, apart in rows if apart or version not in under_way}
+
+
+@standing
+def _ordered() -> QuerySet[DistributionTarget]:
+    wanted = DistributionTarget.objects.filter(desired=Desired.PRESENT, cancel=False)
+    return wanted.filter(phase=Phase.WAITING, claim=None)
 
 
 def claim(template_id: int) -> Crew | None:

@@ -18,7 +18,7 @@ from django_q.models import OrmQ
 
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import seldom
+from rasweb.rows import standing
 from templates_app import (
     copying,
     guests,
@@ -161,14 +161,11 @@ def _spoilt(target: DistributionTarget, code: str, text: str) -> None:
 
 def _wake() -> None:
     """Work that failed or waits because of a silent provider goes on as soon as it is back."""
-    back = F("provider__online_since")
-    silent = DistributionTarget.objects.filter(claim=None, error_code__in=TRANSIENT, changed_at__lt=back)
-    silent = silent.filter(phase__in=[Phase.FAILED, Phase.WAITING])
-    for target in seldom(silent.select_related("provider", "template")):
+    for target in _back():
         if target.provider.available and (target.phase == Phase.FAILED or target.next_try_at is not None):
             note = f"{target.provider} is back."
             target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
-    for target in seldom(_without_source().select_related("provider", "template", "wanted_version")):
+    for target in _without_source():
         version = target.wanted_version
         back_now = Provider.objects.available().filter(online_since__gt=target.changed_at)
         if version and places.holders(version).filter(provider__in=back_now).exists():
@@ -176,27 +173,47 @@ def _wake() -> None:
             target.advance(Phase.WAITING, note, attempt=0, next_try_at=None, **no_error())
 
 
+@standing
+def _back() -> QuerySet[DistributionTarget]:
+    """Targets that failed or wait because of a provider that answered since."""
+    rows = DistributionTarget.objects.filter(claim=None, phase__in=[Phase.FAILED, Phase.WAITING])
+    back = rows.filter(error_code__in=TRANSIENT, changed_at__lt=F("provider__online_since"))
+    return back.select_related("provider", "template")
+
+
+@standing
 def _without_source() -> QuerySet[DistributionTarget]:
     """Targets that failed or wait because nobody who holds their version answered."""
     rows = DistributionTarget.objects.filter(claim=None, error_code="SOURCE_UNREACHABLE")
-    return rows.filter(Q(phase=Phase.FAILED) | Q(phase=Phase.WAITING, next_try_at__isnull=False))
+    waiting = rows.filter(Q(phase=Phase.FAILED) | Q(phase=Phase.WAITING, next_try_at__isnull=False))
+    return waiting.select_related("provider", "template", "wanted_version")
 
 
 def _renew() -> None:
     """An order that came while a worker finished: another version is wanted, or none."""
-    idle = DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim=None)
-    late = idle.exclude(installed_version=F("wanted_version"), desired=Desired.PRESENT)
-    for target in seldom(late.exclude(template__phase__in=BUSY).select_related("template", "provider")):
+    for target in _late():
         fresh: dict[str, Any] = {"attempt": 0, "next_try_at": None, "bytes_done": 0, "bytes_peak": 0}
         target.advance(Phase.WAITING, "Ordered meanwhile.", **fresh)
 
 
+@standing
+def _late() -> QuerySet[DistributionTarget]:
+    idle = DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim=None)
+    late = idle.exclude(installed_version=F("wanted_version"), desired=Desired.PRESENT)
+    return late.exclude(template__phase__in=BUSY).select_related("template", "provider")
+
+
 def _expire() -> None:
-    for guest in seldom(guests.expired()):
+    for guest in guests.expired():
         with suppress(Refusal):  # somebody moved the guest meanwhile
             guests.delete(guest, by="the end of its time for inspection")
 
 
 def _drop() -> None:
-    for template in seldom(Template.objects.filter(phase=TemplatePhase.DELETING, targets=None)):
+    for template in _deleted():
         removal.drop_deleted(template)
+
+
+@standing
+def _deleted() -> QuerySet[Template]:
+    return Template.objects.filter(phase=TemplatePhase.DELETING, targets=None)

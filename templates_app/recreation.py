@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from providers_app import health
 from providers_app.drivers.base import DriverError
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import seldom
+from rasweb.rows import standing
 from templates_app import guests, lanes, queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import Event, ItemPhase, RecreateItem, RecreateRun, Template, TemplateVersion
@@ -77,8 +77,13 @@ def defer(template: Template, by: str) -> RecreateRun:
 
 def due() -> Iterable[tuple[str, int]]:
     """The runs that a worker has to verify."""
-    for run in RecreateRun.objects.filter(claim=None, phase=RunPhase.VERIFYING).only("pk"):
-        yield "recreate", run.pk
+    for pk in _to_verify.pks():
+        yield "recreate", pk
+
+
+@standing
+def _to_verify() -> QuerySet[RecreateRun]:
+    return RecreateRun.objects.filter(claim=None, phase=RunPhase.VERIFYING)
 
 
 def verify(pk: int) -> None:
@@ -113,8 +118,7 @@ def verify(pk: int) -> None:
 
 def pace() -> None:
     """Move the running recreations on: read what guests came to, and start those whose image is there."""
-    running = RecreateRun.objects.filter(phase=RunPhase.RUNNING)
-    for run in seldom(running.select_related("template", "version")):
+    for run in _running():
         for item in run.items.filter(phase=ItemPhase.RUNNING).select_related("guest__provider"):
             _read(run, item)
         for item in run.items.filter(phase=ItemPhase.TODO).select_related(
@@ -123,6 +127,11 @@ def pace() -> None:
             _start(run, item)
         if not run.items.filter(phase__in=[ItemPhase.TODO, ItemPhase.RUNNING]).exists():
             _finish(run)
+
+
+@standing
+def _running() -> QuerySet[RecreateRun]:
+    return RecreateRun.objects.filter(phase=RunPhase.RUNNING).select_related("template", "version")
 
 
 def _open_run(template: Template, by: str) -> RecreateRun:

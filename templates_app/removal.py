@@ -18,7 +18,7 @@ from providers_app.drivers.base import DriverError, Image, Refused, Survey
 from providers_app.hostcalls import Stopped
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import seldom
+from rasweb.rows import standing
 from templates_app import guests
 from templates_app.leases import ask
 from templates_app.models import DistributionTarget, Event, PublishedImage, Template, TemplateVersion
@@ -35,16 +35,26 @@ IN_USE_PAUSE = timedelta(days=1)
 
 def due() -> Iterable[tuple[str, int]]:
     """Removals, and cancelled copies to clean up, on providers that are there."""
+    if not _ordered.pks():
+        return
     waiting = _ready().filter(Q(desired=Desired.ABSENT) | Q(cancel=True), phase=Phase.WAITING)
     for pk in waiting.order_by().values_list("pk", flat=True):
         yield "remove", pk
 
 
+@standing
+def _ordered() -> QuerySet[DistributionTarget]:
+    leaving = DistributionTarget.objects.filter(Q(desired=Desired.ABSENT) | Q(cancel=True))
+    return leaving.filter(phase=Phase.WAITING, claim=None)
+
+
 def superfluous() -> Iterable[tuple[str, int]]:
     """Targets with images to retire, on providers that are there."""
     holders = PublishedImage.objects.filter(Q(version__in=_old_versions()) | Q(spoilt=True)).values("target")
+    if not holders.exists():
+        return
     idle = _ready().filter(phase=Phase.INSTALLED, template__phase=TemplatePhase.READY, pk__in=holders)
-    for target in seldom(idle.select_related("template", "wanted_version")):
+    for target in idle.select_related("template", "wanted_version"):
         if _superfluous(target).exists():
             yield "retire", target.pk
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from providers_app import health
@@ -18,7 +19,7 @@ from providers_app.drivers.base import Can, DriverError
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import seldom
+from rasweb.rows import standing
 from templates_app import queue
 from templates_app.leases import ask
 from templates_app.models import Template
@@ -87,6 +88,8 @@ def check_idle(template: Template) -> None:
 
 def due() -> Iterable[tuple[str, int]]:
     """The orders that wait for a worker."""
+    if not _in_maintenance.pks():
+        return
     ordered = Template.objects.filter(maintenance__stop__passed_on=False, phase=TemplatePhase.MAINTENANCE)
     ready = ordered.filter(claim=None, source_provider__in=Provider.objects.available())
     for pk in ready.values_list("pk", flat=True):
@@ -122,13 +125,19 @@ def carry_out(pk: int) -> None:
         template.release(TemplatePhase.MAINTENANCE, maintenance=known)
 
 
+@standing
+def _in_maintenance() -> QuerySet[Template]:
+    return Template.objects.filter(phase=TemplatePhase.MAINTENANCE)
+
+
 def watch() -> None:
     """Have the hosts checked soon on which a working copy shuts down."""
     soon = timezone.now() + timedelta(seconds=LOOK_SECONDS)
-    waiting = Template.objects.filter(phase=TemplatePhase.MAINTENANCE, maintenance__stop__passed_on=True)
-    for template in seldom(waiting):
+    for template in _in_maintenance():
         stop = order_of(template)
-        age = timezone.now() - datetime.fromisoformat(stop["since"]) if stop else timedelta.max
+        if not stop or not stop["passed_on"]:
+            continue
+        age = timezone.now() - datetime.fromisoformat(stop["since"])
         if age.total_seconds() < WATCHED_SECONDS:
             Provider.objects.filter(pk=template.source_provider_id, next_check_at__gt=soon).update(
                 next_check_at=soon
@@ -137,8 +146,11 @@ def watch() -> None:
 
 def observe(inventory: Inventory) -> None:
     """Take note of what a check saw of the working copies of its host."""
-    held = Template.objects.filter(source_provider=inventory.provider_id, phase=TemplatePhase.MAINTENANCE)
-    for template in held.filter(claim=None, changed_at__lt=inventory.read_at):
+    for template in _in_maintenance():
+        if template.source_provider_id != inventory.provider_id or template.claim is not None:
+            continue
+        if template.changed_at >= inventory.read_at:
+            continue
         seen, known = _of(inventory, template), dict(template.maintenance)
         done = seen != "on" and (order_of(template) or {}).get("passed_on")
         if seen == known.get("power", "off") and not done:

@@ -241,6 +241,8 @@ class Sink(ABC):
     """
 
     token: str
+    sequential: ClassVar[bool] = False
+    """Whether it is fastest with one thread that writes and one that reads back."""
 
     def reserve(self, offset: int, length: int) -> None:  # noqa: B027 - a hint, no duty
         """Take note that this range is about to be written. A host that gains nothing by it does nothing."""

@@ -155,9 +155,12 @@ class Lane:
             self.check()
             self.aboard = True
             self._trip.first_convoy().join(self)
-            self._writers = self._trip.writers
+            self._writers = 1 if self._sequential() else self._trip.writers
         for number in range(self._writers):
             threading.Thread(target=self._serve, name=f"writer-{self.id}-{number}", daemon=True).start()
+
+    def _sequential(self) -> bool:
+        return any(target.staged and target.sink.sequential for target in self._targets)
 
     def _settle(self, buffer: memoryview) -> None:
         """Flush, journal and read back while the writers go on, until all is proven."""
@@ -249,7 +252,7 @@ class Lane:
         """Write until all is copied; then, where there are few lanes, help to read back."""
         self._write_all()
         try:
-            if self._trip.few:
+            if self._trip.few and not self._sequential():
                 self._proofs.help(self._targets, self.check)
         except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
             self.fail(self._explained(error))

@@ -91,6 +91,8 @@ class FileSource:
 
 
 class FileSink:
+    sequential = False
+
     def __init__(self, path: Path, size: int, settings: Mapping[str, Any]) -> None:
         self._path, self._settings = path, settings
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -64,7 +64,9 @@ class Staged:
 class Place:
     """One host: its disks, its staged and published images, its troubles."""
 
-    def __init__(self, *, troubles: Sequence[Trouble] = (), delay: float = 0.0) -> None:
+    def __init__(
+        self, *, troubles: Sequence[Trouble] = (), delay: float = 0.0, sequential: bool = False
+    ) -> None:
         self.disks: dict[str, Disk] = {}
         self.staged: dict[str, Staged] = {}
         self.published: dict[str, bytes] = {}
@@ -72,7 +74,9 @@ class Place:
         self.confirmed: dict[str, str] = {}
         self.troubles = list(troubles)
         self.delay = delay
+        self.sequential = sequential
         self.calls: Counter[str] = Counter()
+        self.callers: defaultdict[str, set[int]] = defaultdict(set)
         self.written = 0
         self.copied = 0
         self.misused = False
@@ -85,6 +89,7 @@ class Place:
         """Count a call and let its trouble happen; returns the kind of a trouble that the caller has to act out."""
         with self._lock:
             self.calls[name] += 1
+            self.callers[name].add(threading.get_ident())
             count = self.calls[name]
         if self.delay and name == "write":
             time.sleep(self.delay)
@@ -218,6 +223,7 @@ class MemorySink:
         self._place, self._name, self._staged = place, name, staged
         self._ahead = threading.local()
         self.token = staged.token
+        self.sequential = place.sequential
 
     def reserve(self, offset: int, length: int) -> None:
         self._place.call("reserve")

@@ -35,6 +35,18 @@ def test_zeros_inside_data_are_not_sent(tmp_path: Path) -> None:
     assert hosts["t0"].written == BLOCK + LEAF
 
 
+@pytest.mark.parametrize(("sequential", "writers"), [(False, SMALL.writers_alone), (True, 1)])
+def test_a_host_that_is_fastest_with_one_thread_each_way_gets_no_more(
+    tmp_path: Path, sequential: bool, writers: int
+) -> None:
+    made = whole(40)
+    host = Place(sequential=sequential, delay=0.001)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    assert drive(job, World(source=source_with(made), t0=host)).code("t0") == "published"
+    assert len(host.callers["write"]) == writers
+    assert not sequential or len(host.callers["readback"]) == 1
+
+
 def test_a_hanging_host_does_not_stop_the_others(tmp_path: Path) -> None:
     made = whole(16)
     hosts = {"t0": Place(troubles=[Trouble("write", 2, "hang")]), "t1": Place()}

@@ -38,6 +38,8 @@ def stage(host: Host, name: str, size: int, mark: Mark) -> LibvirtSink:
 class LibvirtSink(Sink):
     """An image on its way into a pool."""
 
+    sequential = True  # all threads of a host share the one event loop of its daemon
+
     def __init__(self, host: Host, note: Note, held: Lock, *, fresh: bool) -> None:
         self.token = note.token
         self.size = note.size

@@ -192,14 +192,14 @@ def observe(provider: Provider, inventory: Inventory) -> None:
             news[pk] = found
     for guest in known.filter(pk__in=news).select_related("template", "provider") if news else ():
         found = news[guest.pk]
-        if found is None:
+        if found is None and guest.phase == GuestPhase.READY:
             gone = error(
                 "GUEST_LOST",
                 f"{provider} has no guest VM of this name any more.",
                 "Recreate it, or delete it here.",
             )
             guest.advance(GuestPhase.LOST, wanted_power="", **gone)
-        else:
+        elif found:
             guest.advance(GuestPhase.READY, power=found["power"], **no_error())
 
 

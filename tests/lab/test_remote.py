@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.product import Product, wait_for
 
 MIB = 1 << 20
 SIZE = 8 * MIB
+LONG = 5 * MIB  # sent in a message that is as large as they come
 SETTLED_SECONDS = 120.0
 _ASK = """
 import json
@@ -82,8 +82,10 @@ class Site:
         said = self.product.order("shell", "-v0", "-c", _ASK.format(settings=settings)).stdout
         return tuple(json.loads(said.splitlines()[-1]))
 
-    def status(self) -> dict[str, Any]:
-        return dict(json.loads(self.product.order("template", "status", "win11", "--json").stdout))
+    def words(self) -> list[str]:
+        """How each template is distributed."""
+        told = json.loads(self.product.order("template", "status", "--json").stdout)
+        return [template["distribution"] for template in told]
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def site(benches: list[LibvirtBench], tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.product
-def test_a_template_goes_from_an_ssh_host_to_a_tls_host(site: Site) -> None:
+def test_templates_go_from_an_ssh_host_to_a_tls_host_and_back(site: Site) -> None:
     site.product.start()
     assert site.add("one", site.by_ssh()) == "HOST_KEY"
     site.account.trust(site.ssh.door, site.account.ssh / "id_ed25519.pub")
@@ -115,15 +117,16 @@ def test_a_template_goes_from_an_ssh_host_to_a_tls_host(site: Site) -> None:
     assert site.refusal(site.by_tls("localhost"))[0] == "CERTIFICATE"
     assert site.add("two", site.by_tls()) == ""
 
-    content = os.urandom(MIB).ljust(SIZE - MIB, b"\0") + os.urandom(MIB)
-    site.one.add_vm("golden", content, ((0, MIB), (SIZE - MIB, MIB)))
-    site.product.order("provider", "check", "one")
-    order = ("template", "create", "win11", "--source", "one:golden", "--target", "two", "--wait")
-    site.product.order(*order)
-    wait_for(lambda: site.status()["distribution"] == "OK", SETTLED_SECONDS, "OK")
+    content = os.urandom(LONG).ljust(SIZE - MIB, b"\0") + os.urandom(MIB)
+    for source, name, target in ((site.one, "one", "two"), (site.two, "two", "one")):
+        source.add_vm("golden", content, ((0, LONG), (SIZE - MIB, MIB)))
+        site.product.order("provider", "check", name)
+        order = ("template", "create", f"of-{name}", "--source", f"{name}:golden", "--target", target)
+        site.product.order(*order, "--wait")
+    wait_for(lambda: site.words() == ["OK"] * 2, SETTLED_SECONDS, "OK")
     for bench in (site.one, site.two):
-        (image,) = [image for image in bench.connected().survey().images if image.mark]
-        assert bench.path(image.ref).read_bytes() == content
+        images = [image for image in bench.connected().survey().images if image.mark]
+        assert [bench.path(image.ref).read_bytes() for image in images] == [content] * 2
     heard = ("one is heard", "two is heard")
     wait_for(lambda: all(word in site.product.output for word in heard), SETTLED_SECONDS, "events")
     assert "Traceback" not in site.product.output

@@ -84,9 +84,19 @@ class Host:
         A host that looked at its folder while that was away knows none of its files, and looks again only when told.
         """
         if self.pool.volume(notes.MARKER) is None:
-            self.pool.refresh()
+            self._look_again()
         if (found := self._marked()) != self.id:
             raise storage.gone(self.pool.name, self.where) if not found else self._shared()
+
+    def _look_again(self) -> None:
+        """Let the host look at the pool's folder, if there is one.
+
+        It would stop a pool whose folder is gone, and nobody would start it when that is back. So first something is
+        made there, and deleted.
+        """
+        with suppress(DriverError):
+            self.pool.create(f".rasweb-{files.token()}", 0).delete()
+            self.pool.refresh()
 
     def register(self) -> None:
         """Put the marker into the pool."""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from providers_app.crew import Crew
@@ -21,6 +21,7 @@ from providers_app.drivers.base import DriverError, Survey, Unreachable
 from providers_app.hostcalls import HostAddress, call_many
 from providers_app.models import Inventory, Provider, Reachability
 from rasweb.refusals import Refusal
+from rasweb.rows import standing
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +53,16 @@ def due() -> list[Provider]:
     """
     now = timezone.now()
     too_late = now + timedelta(seconds=settings.CHECK_INTERVAL + 1)
-    just_now = (now - timedelta(seconds=min(GAP_SECONDS, settings.CHECK_INTERVAL)), now)
-    again = Q(next_check_at__lte=now) & ~Q(last_checked_at__range=just_now)
-    planned = Q(next_check_at=None) | again | Q(next_check_at__gt=too_late)
-    rows = Provider.objects.filter(planned, enabled=True)
+    just_now = now - timedelta(seconds=min(GAP_SECONDS, settings.CHECK_INTERVAL))
+    rows = _planned(now=now, just_now=just_now, too_late=too_late)
     return [provider for provider in rows if provider.pk not in _checking and _claim(provider)]
+
+
+@standing
+def _planned(now: datetime, just_now: datetime, too_late: datetime) -> QuerySet[Provider]:
+    again = Q(next_check_at__lte=now) & ~Q(last_checked_at__range=(just_now, now))
+    planned = Q(next_check_at=None) | again | Q(next_check_at__gt=too_late)
+    return Provider.objects.filter(planned, enabled=True)
 
 
 def _round(providers: list[Provider]) -> None:

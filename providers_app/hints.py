@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from django.db.models import QuerySet
+
 from providers_app import health
 from providers_app.drivers import KINDS, load
 from providers_app.drivers.watching import BEAT_SECONDS
 from providers_app.models import Provider
 from rasweb import processes
 from rasweb.refusals import Refusal
+from rasweb.rows import standing
 
 WAIT_SECONDS = 1.0
 SILENT_SECONDS = 6 * BEAT_SECONDS
@@ -36,9 +39,8 @@ def follow() -> None:
 
 
 def _hosts() -> list[dict[str, Any]]:
-    kinds = [kind for kind in KINDS if load(kind).watchable]
     hosts = []
-    for provider in Provider.objects.filter(enabled=True, kind__in=kinds).order_by("pk"):
+    for provider in _watched():
         with suppress(Refusal):  # its secrets can not be read: the checks say so
             address = provider.address()
             since = provider.online_since
@@ -53,6 +55,12 @@ def _hosts() -> list[dict[str, Any]]:
                 }
             )
     return hosts
+
+
+@standing
+def _watched() -> QuerySet[Provider]:
+    kinds = [kind for kind in KINDS if load(kind).watchable]
+    return Provider.objects.filter(enabled=True, kind__in=kinds).order_by("pk")
 
 
 class Watcher:

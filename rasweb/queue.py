@@ -38,7 +38,7 @@ class Broker(ORM):
 
     def _anything_waits(self) -> bool:
         """Asked several times a second, day and night: plain SQL, since building a query takes longest."""
-        connection = connections[self.get_connection().db]
+        connection = connections[Conf.ORM]
         with connection.cursor() as cursor:
             cursor.execute(_WAITING, [connection.ops.adapt_datetimefield_value(timezone.now())])
             return cursor.fetchone() is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model, QuerySet, Value
+from django.db.models.sql.compiler import SQLCompiler
 
 Row = TypeVar("Row", bound=Model)
 
@@ -25,31 +28,47 @@ def pks_of(texts: list[str]) -> list[int]:
     return [key for text in texts if (key := pk_of(text)) is not None]
 
 
+class _Given(Value):
+    """The place in a statement of a value that is given with each question."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        return "%s", (self,)
+
+
 class standing(Generic[Row]):  # noqa: N801 - written above a function that returns the rows
     """A question that is asked again and again, and most often has no row for an answer.
 
     Django writes the statement for the keys once, and one for the rest only when there are any: writing takes many
-    times as long as answering. So the function must depend on nothing but the database, and on no time.
+    times as long as answering. So the function must depend on nothing but the database and its arguments. These are
+    times, named in the question, that are compared with columns.
     """
 
-    def __init__(self, build: Callable[[], QuerySet[Row]]) -> None:
+    def __init__(self, build: Callable[..., QuerySet[Row]]) -> None:
         self._build = build
         self._statements: dict[str, tuple[str, tuple[Any, ...]]] = {}
 
-    def pks(self) -> list[int]:
+    def pks(self, **times: datetime) -> list[int]:
+        sql, parameters = self._statement(times)
         with connection.cursor() as cursor:
-            cursor.execute(*self._statement())
+            cursor.execute(sql, [_filled(parameter, times) for parameter in parameters])
             return [key for (key,) in cursor.fetchall()]
 
-    def __call__(self) -> Iterable[Row]:
-        keys = self.pks()
-        return self._build().filter(pk__in=keys) if keys else ()
+    def __call__(self, **times: datetime) -> Iterable[Row]:
+        keys = self.pks(**times)
+        return self._build(**times).filter(pk__in=keys) if keys else ()
 
-    def _statement(self) -> tuple[str, tuple[Any, ...]]:
+    def _statement(self, times: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
         if connection.vendor not in self._statements:
-            keys = self._build().order_by().values_list("pk", flat=True)
+            rows = self._build(**{name: _Given(name) for name in times})
+            keys = rows.order_by().values_list("pk", flat=True)
             self._statements[connection.vendor] = keys.query.sql_with_params()
         return self._statements[connection.vendor]
+
+
+def _filled(parameter: Any, times: Mapping[str, datetime]) -> Any:
+    if isinstance(parameter, _Given):
+        return connection.ops.adapt_datetimefield_value(times[parameter.value])
+    return parameter
 
 
 class RowsField(forms.ModelMultipleChoiceField):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import signal
+import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,9 +25,10 @@ from rasweb.forks import forked
 
 log = logging.getLogger(__name__)
 
-_TICK_SECONDS = 0.1
+_TICK_SECONDS, _LONG_TICK_SECONDS = 0.1, 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 _LONG_LIFE_SECONDS = 10.0
+_MOST_SIGNALS = 64
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -72,6 +75,11 @@ class Child:
     _born: float = 0.0
     _due: float = field(default_factory=time.monotonic)
 
+    @property
+    def young(self) -> bool:
+        """Whether it began a moment ago, or is not there."""
+        return self.process is None or time.monotonic() - self._born < _LONG_LIFE_SECONDS
+
     def tend(self) -> None:
         """Start it if it is due; if it ended, say when it is due again."""
         now = time.monotonic()
@@ -102,7 +110,8 @@ class Child:
 def _begin(name: str, run: Callable[[], object]) -> None:
     os.setsid()
     tether.rename(name)
-    for number in _TOLD:
+    signal.set_wakeup_fd(-1)
+    for number in (*_TOLD, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
     run()
@@ -120,16 +129,23 @@ class Supervisor:
         for number in _TOLD:
             signal.signal(number, self._told)
         try:
-            while not self._signals:
-                for child in self._children:
-                    child.tend()
-                self._every_tick()
-                time.sleep(_TICK_SECONDS)
+            with _woken_by_signals() as woken:
+                while not self._signals:
+                    for child in self._children:
+                        child.tend()
+                    self._every_tick()
+                    self._wait(woken)
         finally:
             self._end()
 
     def _told(self, *_: object) -> None:
         self._signals += 1
+
+    def _wait(self, woken: socket.socket) -> None:
+        """Until a signal comes, or a tick is over: a short one while any child is young."""
+        young = any(child.young for child in self._children)
+        if select.select([woken], [], [], _TICK_SECONDS if young else _LONG_TICK_SECONDS)[0]:
+            woken.recv(_MOST_SIGNALS)
 
     def _end(self) -> None:
         running = [(child, child.process) for child in self._children if child.process is not None]
@@ -143,6 +159,20 @@ class Supervisor:
                     _kill(process)
             running = [(child, process) for child, process in running if process.exitcode is None]
             time.sleep(_TICK_SECONDS / 2)
+
+
+@contextmanager
+def _woken_by_signals() -> Iterator[socket.socket]:
+    """A socket that can be read once a signal came, also that of a child's end: handlers alone end no waiting."""
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno())
+        try:
+            yield reading
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _kill(process: BaseProcess) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from rasweb.rows import standing
@@ -30,3 +32,16 @@ def test_a_standing_question_is_answered_by_what_is_there_now() -> None:
     with CaptureQueriesContext(connection) as queries:
         assert list(left()) == []
     assert (len(queries), len(written)) == (1, asked)
+
+
+def test_the_times_of_a_standing_question_are_those_of_each_call() -> None:
+    @standing
+    def joined(after: datetime, before: datetime) -> QuerySet[User]:
+        return User.objects.filter(~Q(date_joined__range=(after, before)))
+
+    ada = User.objects.create(username="ada")
+    hour = timedelta(hours=1)
+    now = ada.date_joined
+    assert joined.pks(after=now + hour, before=now + 2 * hour) == [ada.pk]
+    assert joined.pks(after=now - hour, before=now + hour) == []
+    assert list(joined(after=now - 2 * hour, before=now - hour)) == [ada]

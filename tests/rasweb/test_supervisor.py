@@ -32,7 +32,8 @@ class Ticks:
 def signals():
     import signal
 
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    changed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    kept = {number: signal.getsignal(number) for number in changed}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)

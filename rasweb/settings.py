@@ -154,20 +154,28 @@ DRAIN_SECONDS = 10.0  # what running work has to put down what it holds when a w
 
 HOST: str = _read("RASWEB_HOST", str, "127.0.0.1", "a name or address to listen on")
 PORT: int = _read("RASWEB_PORT", _number(0, 65535), 8000, "a port number from 0 to 65535")
-_LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-_LOCAL_HOSTS += [HOST] if HOST not in (*_LOCAL_HOSTS, "0.0.0.0", "::", "::1") else []
-ORIGINS: list[str] = _read(
-    "RASWEB_ORIGINS",
-    _origins,
-    [f"http://{host}:{PORT}" for host in _LOCAL_HOSTS],
-    "addresses such as https://vdi.example.com or http://10.0.0.5:8000, parted by commas",
-)
-ALLOWED_HOSTS: list[str] = _read(
-    "RASWEB_ALLOWED_HOSTS",
-    _words,
-    [*_LOCAL_HOSTS, *(str(urlsplit(origin).hostname) for origin in ORIGINS)],
-    "names of hosts, parted by commas",
-)
+
+
+def served(host: str, port: int) -> tuple[list[str], list[str]]:
+    """``ORIGINS`` and ``ALLOWED_HOSTS`` of pages that are served there; the environment may know better."""
+    names = ["localhost", "127.0.0.1", "[::1]"]
+    names += [host] if host not in (*names, "0.0.0.0", "::", "::1") else []
+    origins: list[str] = _read(
+        "RASWEB_ORIGINS",
+        _origins,
+        [f"http://{name}:{port}" for name in names],
+        "addresses such as https://vdi.example.com or http://10.0.0.5:8000, parted by commas",
+    )
+    hosts: list[str] = _read(
+        "RASWEB_ALLOWED_HOSTS",
+        _words,
+        [*names, *(str(urlsplit(origin).hostname) for origin in origins)],
+        "names of hosts, parted by commas",
+    )
+    return origins, hosts
+
+
+ORIGINS, ALLOWED_HOSTS = served(HOST, PORT)
 CSRF_TRUSTED_ORIGINS = ORIGINS
 DEBUG: bool = _read("RASWEB_DEBUG", _yes_or_no, False, "yes or no")
 

@@ -183,7 +183,7 @@ class Product:
 
     def child(self, name: str) -> int:
         """The main process of ``web`` or ``worker``; waits for it."""
-        mark = {"web": "daphne", "worker": "rasweb workers"}[name]
+        mark = {"web": "rasweb web", "worker": "rasweb workers"}[name]
 
         def find() -> int:
             return next((pid for pid in children(self.pid) if mark in _words(pid)), 0)

@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
-from rasweb import assets, setup, status, workers
+from rasweb import assets, setup, status, web, workers
 from rasweb.refusals import Refusal
 from rasweb.supervisor import AlreadyRunning, Child, Lock, Supervisor, rotate
 
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         _prepare_database()
         assets.collect()
         _allow_open_files()
-        children = [_web(listener, host)] + ([] if no_workers else [_workers(lock, listener)])
+        children = [_web(lock, listener, host)] + ([] if no_workers else [_workers(lock, listener)])
         connections.close_all()
         if host in ("0.0.0.0", "::") and "RASWEB_ORIGINS" not in os.environ:
             self.stdout.write(
@@ -133,16 +133,10 @@ def _prepare_database() -> None:
         raise Refusal(f"The database can not be used: {str(error).strip()}") from None
 
 
-def _web(listener: socket.socket, host: str) -> Child:
-    """A program of its own: its settings depend on the address, which is known only now."""
-    argv = [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "--websocket_timeout", "-1"]
-    argv += ["--ping-interval", "10", "--ping-timeout", "20", "--no-server-name", "--verbosity", "0"]
-    address = {"RASWEB_HOST": host, "RASWEB_PORT": str(listener.getsockname()[1])}
-    env = {**os.environ, **address, "PYTHONPATH": str(settings.BASE_DIR)}
-
+def _web(lock: Lock, listener: socket.socket, host: str) -> Child:
     def run() -> None:
-        listener.set_inheritable(True)
-        os.execve(sys.executable, [*argv, "rasweb.asgi:application"], env)
+        lock.close()
+        web.serve(listener, host)
 
     return Child("rasweb web", run, WEB_GRACE)
 

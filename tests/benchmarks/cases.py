@@ -28,7 +28,7 @@ CASES: Mapping[str, list[Making]] = {
         _with(0.11, fan_out, targets=4),
         _with(0.11, fan_out, targets=8),
     ],
-    "libvirt": [_with(0.07, libvirt_hosts)],
+    "libvirt": [_with(0.07, libvirt_hosts), _with(0.06, libvirt_hosts, bits=10**9)],
     "delta": [
         _with(0.05, delta, targets=1, clustered=True),
         _with(0.05, delta, targets=1, clustered=False),

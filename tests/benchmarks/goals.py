@@ -121,6 +121,16 @@ def _of_time(peers: Names, proven: Names) -> list[Goal]:
             1.5,
             beside("wall", "libvirt", "rasweb, 3 hosts", "rasweb, 1 host"),
         ),
+        Goal(
+            "libvirt, links: time of 1 host, to that of its link",
+            1.9,
+            beside("wall", "libvirt, links", "rasweb, 1 host", "the link itself"),
+        ),
+        Goal(
+            "libvirt, links: time of 3 hosts, to that of 1",
+            1.5,
+            beside("wall", "libvirt, links", "rasweb, 3 hosts", "rasweb, 1 host"),
+        ),
     ]
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from templates_app.transfer.job import Address
 from tests.lab.bench import LibvirtBench
 from tests.lab.hosts import LONGEST_BASE, Lab, obstacle
+from tests.lab.links import linked
 
 from .measure import Found, flush, run_together
 from .peers import CP
-from .rounds import ENGINE, Case, Entry
+from .rounds import ENGINE, LIMIT, Case, Entry
 from .site import Site, half_full, site
 
 HOSTS = 3
+LINKED = "libvirt, links"
 _UPLOAD = (
     'virsh -q -c "$1" vol-create-as "$2" copy.raw "$4" --format raw --allocation 0 && '
     'virsh -q -c "$1" vol-upload --sparse copy.raw "$3" --pool "$2"'
@@ -25,10 +28,21 @@ _UPLOAD = (
 _PROOF = ' && virsh -q -c "$1" vol-download --sparse copy.raw "$5" --pool "$2" && cmp "$3" "$5"'
 
 
+@dataclass(frozen=True)
+class Host:
+    """A pool to copy to, and the way to its daemon as settings and as libvirt's own address."""
+
+    pool: LibvirtBench
+    settings: Mapping[str, object]
+    uri: str
+
+
 @contextmanager
-def libvirt_hosts(folder: Path, size: int, share: float) -> Iterator[Case]:
+def libvirt_hosts(folder: Path, size: int, share: float, bits: int = 0) -> Iterator[Case]:
+    """``bits``: what the link of each host takes in a second; 0 for hosts on this machine, over unix sockets."""
+    name = LINKED if bits else "libvirt"
     if why := obstacle():
-        yield Case("libvirt", "", share, [], notes=[f"Not measured: {why}."])
+        yield Case(name, "", share, [], notes=[f"Not measured: {why}."])
         return
     base = folder / "lab"
     with ExitStack() as stack:
@@ -39,30 +53,48 @@ def libvirt_hosts(folder: Path, size: int, share: float) -> Iterator[Case]:
             stack.callback(pool.close)
         source = place.image("half", half_full(size), size)
         place.seal(source)
+        if bits:
+            addresses = stack.enter_context(linked(lab.hosts, bits))
+            hosts = [_behind_link(pool, address) for pool, address in zip(pools, addresses, strict=True)]
+            where = f"with a link of {bits / 10**9:g} Gbit/s each, over TCP without encryption"
+        else:
+            hosts = [Host(pool, pool.settings, pool.host.uri) for pool in pools]
+            where = "on this machine, over unix sockets"
         about = (
-            f"An image of {size >> 20} MiB, half of it holes, to libvirt hosts on this machine, over unix sockets. "
+            f"An image of {size >> 20} MiB, half of it holes, to libvirt hosts {where}. "
             "Reading back asks the host, which may answer from its memory."
         )
-        entries = [entry for count in (1, HOSTS) for entry in _entries(place, source, pools[:count])]
-        yield Case("libvirt", about, share, entries, partial(_clear, place, pools))
+        entries = [entry for count in (1, HOSTS) for entry in _entries(place, source, hosts[:count])]
+        if bits:
+            entries.append(Entry("the link itself", partial(_pass, place.data(source), bits), LIMIT))
+        yield Case(name, about, share, entries, partial(_clear, place, pools))
 
 
-def _entries(place: Site, source: Path, pools: Sequence[LibvirtBench]) -> Iterator[Entry]:
+def _behind_link(pool: LibvirtBench, address: str) -> Host:
+    way = {"transport": "tcp", "plain_tcp": True, "host": address}
+    return Host(pool, {**pool.settings, **way}, f"qemu+tcp://{address}/system")
+
+
+def _pass(data: int, bits: int) -> Found:
+    return Found(wall=data * 8 / bits)
+
+
+def _entries(place: Site, source: Path, hosts: Sequence[Host]) -> Iterator[Entry]:
     prepare = partial(place.fresh, source, 0)
-    hosts = "1 host" if len(pools) == 1 else f"{len(pools)} hosts"
-    daemons = [pool.host._daemon() for pool in pools]
-    copies = [pool.folder / "copy.raw" for pool in pools]
+    count = "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+    daemons = [host.pool.host._daemon() for host in hosts]
+    copies = [host.pool.folder / "copy.raw" for host in hosts]
     yield Entry(
-        f"rasweb, {hosts}", partial(_engine, place, source, pools), ENGINE, prepare, True, daemons=daemons
+        f"rasweb, {count}", partial(_engine, place, source, hosts), ENGINE, prepare, True, daemons=daemons
     )
-    yield Entry(f"cp into the pool, {hosts}", partial(CP.copy, source, copies), prepare=prepare)
+    yield Entry(f"cp into the pool, {count}", partial(CP.copy, source, copies), prepare=prepare)
     for name, proof in (
-        (f"virsh vol-upload --sparse, {hosts}", ""),
-        (f"virsh up, down, cmp, {hosts}", _PROOF),
+        (f"virsh vol-upload --sparse, {count}", ""),
+        (f"virsh up, down, cmp, {count}", _PROOF),
     ):
         yield Entry(
             name,
-            partial(_virsh, place, source, pools, _UPLOAD + proof),
+            partial(_virsh, place, source, hosts, _UPLOAD + proof),
             prepare=prepare,
             proven=bool(proof),
             slow=bool(proof),
@@ -70,15 +102,15 @@ def _entries(place: Site, source: Path, pools: Sequence[LibvirtBench]) -> Iterat
         )
 
 
-def _engine(place: Site, source: Path, pools: Sequence[LibvirtBench]) -> Found:
-    lanes = [place.lane(source, pool.pool, Address("libvirt", {**pool.settings})) for pool in pools]
+def _engine(place: Site, source: Path, hosts: Sequence[Host]) -> Found:
+    lanes = [place.lane(source, host.pool.pool, Address("libvirt", {**host.settings})) for host in hosts]
     found = place.distribute(place.job(source, lanes))
-    for pool in pools:
-        _flush_all(pool)
+    for host in hosts:
+        _flush_all(host.pool)
     return found
 
 
-def _virsh(place: Site, source: Path, pools: Sequence[LibvirtBench], line: str) -> Found:
+def _virsh(place: Site, source: Path, hosts: Sequence[Host], line: str) -> Found:
     size = str(source.stat().st_size)
     commands = [
         [
@@ -86,17 +118,17 @@ def _virsh(place: Site, source: Path, pools: Sequence[LibvirtBench], line: str) 
             "-c",
             line,
             "sh",
-            pool.host.uri,
-            pool.pool,
+            host.uri,
+            host.pool.pool,
             str(source),
             size,
             str(place.folder / f"t{number}"),
         ]
-        for number, pool in enumerate(pools)
+        for number, host in enumerate(hosts)
     ]
     memory = run_together(commands)
-    for pool in pools:
-        _flush_all(pool)
+    for host in hosts:
+        _flush_all(host.pool)
     return Found(memory)
 
 

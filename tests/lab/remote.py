@@ -3,7 +3,6 @@ them with keys of its own. Nothing of the machine's own ``/etc`` or ``~/.ssh`` i
 
 from __future__ import annotations
 
-import ctypes
 import datetime as dt
 import ipaddress
 import shutil
@@ -21,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.lab.hosts import PROGRAMS, Host
+from tests.lab.links import enter_network
 
 NEEDED = {**PROGRAMS, "ssh": "openssh-client", "sshd": "openssh-server"}
 USERS = {"rasweb": 64101, "outsider": 64102}
 GROUP = 64100
-_NEWNET = 0x40000000
 _UP_SECONDS = 20.0
 _SSHD = """\
 ListenAddress 127.0.0.1
@@ -63,7 +62,7 @@ class Door(threading.Thread):
         self._host, self._inner = host, port
 
     def run(self) -> None:
-        _enter_network(self._host.first())
+        enter_network(self._host.first())
         while True:
             try:
                 near, _ = self._server.accept()
@@ -98,13 +97,6 @@ class Door(threading.Thread):
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-
-
-def _enter_network(pid: int) -> None:
-    """Move this thread, and only it, into the network of a process."""
-    with open(f"/proc/{pid}/ns/net") as there:
-        if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _pour(one: socket.socket, other: socket.socket) -> None:

@@ -73,7 +73,7 @@ class Lane:
         self._convoy: Convoy | None = None
         self._targets: list[Target] = []
         self._phase = COPYING
-        self._writers = 0
+        self._helpers = 0
         self._copied = False
         self._may_publish = False
         self._publishing = False
@@ -155,12 +155,15 @@ class Lane:
             self.check()
             self.aboard = True
             self._trip.first_convoy().join(self)
-            self._writers = 1 if self._sequential() else self._trip.writers
-        for number in range(self._writers):
-            threading.Thread(target=self._serve, name=f"writer-{self.id}-{number}", daemon=True).start()
+            works = self._works()
+            self._helpers = len(works)
+        for number, work in enumerate(works):
+            threading.Thread(target=self._do, args=(work,), name=f"{self.id}-{number}", daemon=True).start()
 
-    def _sequential(self) -> bool:
-        return any(target.staged and target.sink.sequential for target in self._targets)
+    def _works(self) -> list[Callable[[], None]]:
+        if any(target.staged and target.sink.sequential for target in self._targets):
+            return [self._write_all, self._read_back]
+        return [self._write_and_help] * self._trip.writers
 
     def _settle(self, buffer: memoryview) -> None:
         """Flush, journal and read back while the writers go on, until all is proven."""
@@ -180,6 +183,7 @@ class Lane:
             while True:
                 self.check()
                 self._note_copied()
+                self._proofs.offer(self._targets)
                 for target in self._targets:
                     if target.flush_due() or (self._copied and target.landed):
                         landed, target.landed = target.landed, []
@@ -219,7 +223,7 @@ class Lane:
     def _arrive(self, host: Host | None) -> None:
         """Report a failure, after what is staged was removed or let go."""
         with self._trip.lock:
-            while self._writers:
+            while self._helpers:
                 self.news.wait(self._trip.tuning.nap_seconds)
         kept = [self._dispose(target, host) for target in self._targets if target.staged]
         self.ended = True
@@ -246,19 +250,25 @@ class Lane:
                 f"lane {self.id}: disconnecting failed ({type(error).__name__})", file=sys.stderr, flush=True
             )
 
-    # Writers
+    # Helpers
 
-    def _serve(self) -> None:
-        """Write until all is copied; then, where there are few lanes, help to read back."""
-        self._write_all()
+    def _do(self, work: Callable[[], None]) -> None:
         try:
-            if self._trip.few and not self._sequential():
-                self._proofs.help(self._targets, self.check)
+            work()
         except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
             self.fail(self._explained(error))
         with self._trip.lock:
-            self._writers -= 1
+            self._helpers -= 1
             self.news.notify_all()
+
+    def _write_and_help(self) -> None:
+        """Write until all is copied; then, where there are few lanes, help to read back."""
+        self._write_all()
+        if self._trip.few:
+            self._read_back()
+
+    def _read_back(self) -> None:
+        self._proofs.help(self._targets, self.check)
 
     def _write_all(self) -> None:
         while (piece := self._take()) is not None:

@@ -14,13 +14,18 @@ from .verify import PIECE
 
 
 class Proofs:
-    """``news`` is notified whenever something was proven. Lock held for ``next`` and ``complete``."""
+    """``news`` is notified whenever something was proven. Lock held for ``offer``, ``next``, ``complete``."""
 
     def __init__(self, lock: threading.Lock, news: threading.Condition, spent: Spent) -> None:
         self.work = threading.Condition(lock)
         self._lock, self._news, self._spent = lock, news, spent
         self._under_way = 0
         self._complete = False
+
+    def offer(self, targets: Iterable[Target]) -> None:
+        """Wake a helper if there is something to read back."""
+        if any(target.unread for target in targets):
+            self.work.notify()
 
     def next(self, targets: Iterable[Target], buffer: memoryview) -> Callable[[], None] | None:
         """A piece to read back, None while there is none. It may raise and then ends the lane."""

@@ -295,8 +295,13 @@ class Target:
     def flush_due(self) -> bool:
         return bool(self.landed) and (
             time.monotonic() - self.landed_since >= self._tuning.journal_seconds
-            or sum(landed.data for landed in self.landed) >= self._tuning.journal_bytes
+            or sum(landed.data for landed in self.landed) >= self._step()
         )
+
+    def _step(self) -> int:
+        """Bytes to flush at once: fewer at both ends, so that reading back begins early and ends soon after writing."""
+        near = min(self.accepted, self.total - self.accepted) // 2
+        return min(max(near, self._tuning.first_journal_bytes), self._tuning.journal_bytes)
 
     def flush(self, landed: list[Landed]) -> None:
         """Make durable what landed, then say so in the journal, then let it be read back."""

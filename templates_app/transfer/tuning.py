@@ -14,7 +14,8 @@ class Tuning:
 
     A lane is a laggard below ``laggard`` of the best lane's own rate, over ``laggard_seconds``; one that is limited so
     far below what the best did in ``leader_seconds`` is known to be one. A journal step is
-    what a resume sends again at most: ``journal_bytes``, or what came within ``journal_seconds``. Holes are made in
+    what a resume sends again at most: ``journal_bytes``, or what came within ``journal_seconds``; near both ends of an
+    image it is half as much as lies before or after, but ``first_journal_bytes`` at least. Holes are made in
     pieces of ``clear_bytes``. The first convoy waits ``patience_seconds`` for lanes that are not staged yet, and
     half as long again as the first lane took: hosts that copy what they have need about the same time. Closing may
     take ``grace_seconds``. ``samples`` leaves are read of an image before a host makes a copy of it, as many others
@@ -30,6 +31,7 @@ class Tuning:
     laggard_seconds: float = 5.0
     leader_seconds: float = 0.1
     journal_bytes: int = 64 << 20
+    first_journal_bytes: int = 16 << 20
     journal_seconds: float = 2.0
     clear_bytes: int = 256 << 20
     patience_seconds: float = 3.0

@@ -36,7 +36,7 @@ def test_zeros_inside_data_are_not_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sequential", "writers"), [(False, SMALL.writers_alone), (True, 1)])
-def test_a_host_that_is_fastest_with_one_thread_each_way_gets_no_more(
+def test_a_host_that_is_fastest_with_one_thread_that_writes_gets_no_more(
     tmp_path: Path, sequential: bool, writers: int
 ) -> None:
     made = whole(40)
@@ -44,7 +44,33 @@ def test_a_host_that_is_fastest_with_one_thread_each_way_gets_no_more(
     job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
     assert drive(job, World(source=source_with(made), t0=host)).code("t0") == "published"
     assert len(host.callers["write"]) == writers
-    assert not sequential or len(host.callers["readback"]) == 1
+    assert not sequential or len(host.callers["readback"]) <= 2
+
+
+def test_reading_back_goes_on_while_a_flush_takes_its_time(tmp_path: Path) -> None:
+    class Slow(Place):
+        overlapped = 0
+
+        def call(self, name: str) -> str:
+            before = self.calls["readback"]
+            if name in ("flush", "readback"):
+                time.sleep(0.02 if name == "flush" else 0.002)
+            self.overlapped += name == "flush" and self.calls["readback"] - before
+            return super().call(name)
+
+    pieces = b"".join(random.Random(number).randbytes(BLOCK) + bytes(BLOCK) for number in range(60))
+    made, host = disk_of(pieces, [], LEAF), Slow(sequential=True, delay=0.001)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    assert drive(job, World(source=source_with(made), t0=host)).code("t0") == "published"
+    assert host.overlapped > 0
+
+
+def test_an_image_is_flushed_in_smaller_steps_near_its_ends(tmp_path: Path) -> None:
+    made, host = whole(16), Place(sequential=True, delay=0.01)
+    steps = replace(SMALL, journal_bytes=100 * BLOCK, first_journal_bytes=BLOCK, journal_seconds=60)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    assert drive(job, World(source=source_with(made), t0=host), tuning=steps).code("t0") == "published"
+    assert host.calls["flush"] >= 4  # two are at the end, whatever the steps are
 
 
 def test_a_hanging_host_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ class LibvirtSink(Sink):
         self.token = note.token
         self.size = note.size
         self._host, self._note, self._held = host, note, held
+        self._apart: Pool | None = None
+        self._apart_lock = threading.Lock()
+        self._downloads: streams.Downloads | None
         self._open_volume()
         self._blank = Blank(known=fresh)
         self._head = bytearray(min(HEAD, note.size))
@@ -56,7 +59,7 @@ class LibvirtSink(Sink):
     def _open_volume(self) -> None:
         self._volume = images.existing(self._host.pool, self._note.volume, self._host)
         self._uploads = streams.Uploads(self._host.connection, self._volume)
-        self._downloads = streams.Downloads(self._host.connection, self._volume)
+        self._downloads = None
 
     def write(self, offset: int, data: memoryview) -> None:
         self._check(offset, len(data))
@@ -120,7 +123,7 @@ class LibvirtSink(Sink):
     def expect(self, offset: int, length: int) -> None:
         inside = max(0, min(length, len(self._head) - offset))
         if inside < length:
-            self._downloads.expect(offset + inside, length - inside)
+            self._reading().expect(offset + inside, length - inside)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
@@ -128,8 +131,18 @@ class LibvirtSink(Sink):
         if inside:
             self._read_head(offset, buffer[:inside])
         if inside < wanted:
-            return inside + self._downloads.read(offset + inside, buffer[inside:wanted])
+            return inside + self._reading().read(offset + inside, buffer[inside:wanted])
         return inside
+
+    def _reading(self) -> streams.Downloads:
+        """What reads back, by a connection of its own: in a common one each question waits behind what is sent."""
+        with self._apart_lock:
+            if self._downloads is None:
+                self._apart = self._apart or self._host.pool_apart()
+                volume = images.existing(self._apart, self._note.volume, self._host)
+                volume.opening = self._volume.opening
+                self._downloads = streams.Downloads(self._apart.connection, volume)
+            return self._downloads
 
     def _read_head(self, offset: int, view: memoryview) -> None:
         """From the host where it was saved there; what is not saved yet is nowhere else."""
@@ -189,11 +202,14 @@ class LibvirtSink(Sink):
         if self._open:
             self._open = False
             self._give_up()
+            if self._apart is not None:
+                self._apart.close()
             self._held.close()
 
     def _give_up(self) -> None:
         self._uploads.abort()
-        self._downloads.abort()
+        if self._downloads is not None:
+            self._downloads.abort()
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:

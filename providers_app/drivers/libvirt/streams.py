@@ -21,7 +21,7 @@ FIRST_SEND = 4 << 20
 from then on keeps as much (``M_MMAP_THRESHOLD`` in mallopt(3)). So one large message spares the daemon fetching, page
 by page, what each of the thousands of smaller ones takes that follow, in either direction."""
 RECEIVE = 256 << 10  # what one call brings at most; each sets aside as much as it asks for
-SEGMENT = 16 << 20
+SEGMENT = 64 << 20
 _FIRST_STEP, _LONGEST_HOLE_STEP, _LONGEST_SKIP = 1 << 20, 64 << 20, 15 << 20
 _SPARSE = 1  # VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM
 _STOP_AT_HOLE = 1  # VIR_STREAM_RECV_STOP_AT_HOLE
@@ -166,8 +166,12 @@ class _Upload:
                 raise
 
     def finish(self) -> None:
-        with self._busy, self._volume.errors():
-            self._finish()
+        """Return when the host has taken all that was written before. Writing may go on meanwhile, in a new stream."""
+        with self._busy:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            with self._volume.errors():
+                stream.finish()
 
     def abort(self) -> None:
         with self._busy:

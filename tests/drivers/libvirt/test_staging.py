@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from providers_app.drivers import CloneSpec, Definition, DriverError, Missing, Refused, files
+from providers_app.drivers.libvirt import connection
 from providers_app.drivers.libvirt.notes import Note
 from tests.drivers.benches import GUEST, IMAGE, NAME, known_bytes
 from tests.drivers.copying import aligned, fill, publish, read_all
@@ -30,6 +32,30 @@ def test_an_unfinished_volume_begins_with_nothing_until_it_is_published(bench: L
     assert read_all(sink, LARGE) == content
     image = sink.commit(NAME, IMAGE)
     assert bench.path(image.ref).read_bytes() == content
+
+
+def test_what_is_read_back_does_not_queue_behind_what_is_sent(
+    bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, opened = bench.connected(), []
+
+    real = connection.connect
+
+    def connect(uri: str, where: str) -> Any:
+        opened.append(real(uri, where))
+        return opened[-1]
+
+    monkeypatch.setattr(connection, "connect", connect)
+    content = known_bytes(size=LARGE, runs=RUNS)
+    sink = host.stage(NAME, LARGE, IMAGE)
+    fill(sink, content, RUNS)
+    sink.flush()
+    assert opened == []
+    assert read_all(sink, LARGE) == content
+    (apart,) = opened
+    sink.commit(NAME, IMAGE)
+    with pytest.raises(Exception, match="invalid connection"):
+        apart.getHostname()
 
 
 def test_no_account_of_the_host_but_its_own_reads_what_is_made_there(bench: LibvirtBench) -> None:

@@ -67,6 +67,8 @@ def libvirt_hosts(folder: Path, size: int, share: float, bits: int = 0) -> Itera
         entries = [entry for count in (1, HOSTS) for entry in _entries(place, source, hosts[:count])]
         if bits:
             entries.append(Entry("the link itself", partial(_pass, place.data(source), bits), LIMIT))
+        else:
+            entries += [_cp(place, source, hosts[:count]) for count in (1, HOSTS)]
         yield Case(name, about, share, entries, partial(_clear, place, pools))
 
 
@@ -79,15 +81,23 @@ def _pass(data: int, bits: int) -> Found:
     return Found(wall=data * 8 / bits)
 
 
+def _cp(place: Site, source: Path, hosts: Sequence[Host]) -> Entry:
+    copies = [host.pool.folder / "copy.raw" for host in hosts]
+    work = partial(CP.copy, source, copies)
+    return Entry(f"cp into the pool, {_count(hosts)}", work, prepare=partial(place.fresh, source, 0))
+
+
+def _count(hosts: Sequence[Host]) -> str:
+    return "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+
+
 def _entries(place: Site, source: Path, hosts: Sequence[Host]) -> Iterator[Entry]:
     prepare = partial(place.fresh, source, 0)
-    count = "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+    count = _count(hosts)
     daemons = [host.pool.host._daemon() for host in hosts]
-    copies = [host.pool.folder / "copy.raw" for host in hosts]
     yield Entry(
         f"rasweb, {count}", partial(_engine, place, source, hosts), ENGINE, prepare, True, daemons=daemons
     )
-    yield Entry(f"cp into the pool, {count}", partial(CP.copy, source, copies), prepare=prepare)
     for name, proof in (
         (f"virsh vol-upload --sparse, {count}", ""),
         (f"virsh up, down, cmp, {count}", _PROOF),

@@ -53,6 +53,11 @@ def busy(error: Exception) -> bool:
     return "asynchronous jobs running" in str(error)
 
 
+def in_use(error: Exception) -> bool:
+    """Tell whether a volume may be in use: a moment by a stream that begins, long by a copy that the host makes."""
+    return code_of(error) == OPERATION_INVALID
+
+
 def fault(error: Exception, what: str, where: str) -> DriverError:
     """Say a libvirtError in our words. ``what`` names the object ("the image x"), ``where`` the host."""
     log.warning("libvirt, %s, %s: %d %s", where, what, code_of(error), _one_line(str(error)))

@@ -18,7 +18,7 @@ from . import xmltext
 from .errors import errors
 
 TYPES = ("dir", "fs", "netfs")
-BUSY_SECONDS, PATIENCE_SECONDS = 0.2, 60.0
+BUSY_SECONDS, BEGINNING_SECONDS, PATIENCE_SECONDS = 0.2, 1.0, 60.0
 _RUNNING = 2
 _PHYSICAL_SIZE = 1  # VIR_STORAGE_VOL_GET_PHYSICAL
 
@@ -78,15 +78,21 @@ class Volume:
             return int(self.raw.info()[2])
 
     def delete(self) -> None:
-        """Delete it; one that is gone is deleted. IN_USE while the host itself fills it."""
+        """Delete it; one that is gone is deleted. IN_USE while the host itself fills or copies it.
+
+        A stream of whomever that begins at the same moment is waited for: see ``opening``.
+        """
         import libvirt
 
         with self.errors():
             try:
-                files.do(self.raw.delete, 0)
+                refusal = _patiently(lambda: files.do(self.raw.delete, 0), faults.in_use, BEGINNING_SECONDS)
             except libvirt.libvirtError as error:
                 if not faults.gone(error):
                     raise
+            else:
+                if refusal is not None:
+                    raise refusal
 
 
 class Pool:
@@ -124,7 +130,8 @@ class Pool:
 
         It can not look meanwhile, and still knows all that was made and deleted through it.
         """
-        return self._patiently(lambda: self._raw.refresh(0), seconds)
+        with self._errors():
+            return _patiently(lambda: self._raw.refresh(0), faults.busy, seconds) is None
 
     def volume(self, name: str) -> Volume | None:
         """Look up a volume by its name, as of the last refresh."""
@@ -170,27 +177,30 @@ class Pool:
                     raise FileExistsError(name) from None
                 raise
 
-    def _patiently(self, call: Callable[[], object], seconds: float) -> bool:
-        """Call again while the pool is busy with copies of its own."""
-        import libvirt
-
-        deadline, pause = time.monotonic() + seconds, 0.05
-        with self._errors():
-            while True:
-                try:
-                    call()
-                except libvirt.libvirtError as error:
-                    if not faults.busy(error):
-                        raise
-                    if time.monotonic() + pause > deadline:
-                        return False
-                    time.sleep(pause)
-                    pause = min(1.0, pause * 2)
-                else:
-                    return True
-
     def _errors(self) -> AbstractContextManager[None]:
         return errors(f"the storage pool {files.shown(self.name)}", self._where)
+
+
+def _patiently(
+    call: Callable[[], object], passing: Callable[[Exception], bool], seconds: float
+) -> Exception | None:
+    """Call again while the host refuses for a ``passing`` reason, no longer than that; return the last refusal."""
+    import libvirt
+
+    deadline, pause = time.monotonic() + seconds, 0.05
+    while True:
+        try:
+            call()
+        except libvirt.libvirtError as error:
+            if not passing(error):
+                raise
+            if time.monotonic() + pause > deadline:
+                refusal: Exception = error
+                return refusal
+            time.sleep(pause)
+            pause = min(1.0, pause * 2)
+        else:
+            return None
 
 
 def everywhere(connection: Any, where: str) -> tuple[Sequence[Facts], Sequence[str]]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from threading import Event, Thread
+
 import pytest
 
 from providers_app.drivers import Unreachable
@@ -23,6 +27,36 @@ def test_a_pool_that_the_host_looked_at_while_it_was_away_is_found_again(
     content.rename(bench.folder)
     survey = bench.connected().survey()
     assert (survey.host_id, bench.litter()) == (bench.settings["host_id"], [])
+
+
+def test_a_volume_is_deleted_although_somebody_begins_to_write_to_it(bench: LibvirtBench) -> None:
+    pool = bench.connected().host.pool
+    for number in range(60):
+        volume, begun, over = pool.create(f"v{number}", 1 << 20), Event(), Event()
+        others = Thread(target=begin_again_and_again, args=(bench, volume.name, begun, over))
+        others.start()
+        assert begun.wait(5)
+        time.sleep(0.005)  # anywhere in one of the next uploads
+        try:
+            volume.delete()
+        finally:
+            over.set()
+            others.join()
+
+
+def begin_again_and_again(bench: LibvirtBench, name: str, begun: Event, over: Event) -> None:
+    """Upload a little, as an administrator with virsh, until told or the volume is gone."""
+    import libvirt
+
+    link = bench.libvirt
+    volume = link.storagePoolLookupByName(bench.pool).storageVolLookupByName(name)
+    with suppress(libvirt.libvirtError):
+        while not over.is_set():
+            stream = link.newStream(0)
+            volume.upload(stream, 0, 0, 0)
+            begun.set()
+            stream.send(bytes(1 << 16))
+            stream.finish()
 
 
 def look_while_away(bench: LibvirtBench, mountpoint: bool) -> None:

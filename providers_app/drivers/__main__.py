@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from rasweb.tether import die_with_parent
@@ -54,7 +55,7 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
     def work(job: Mapping[str, Any]) -> None:
         with idle.busy():
             line = json.dumps(answer(job))
-            with speaking:
+            with speaking, suppress(BrokenPipeError):  # who asked is gone, and stdin ends
                 answers.write(line + "\n")
                 answers.flush()
 
@@ -74,10 +75,7 @@ def main(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a few files for each of many hosts at once
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    try:
-        serve(sys.stdin, answers)
-    except BrokenPipeError:
-        os._exit(1)
+    serve(sys.stdin, answers)
     os._exit(0)
 
 

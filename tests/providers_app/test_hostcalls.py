@@ -282,6 +282,16 @@ def test_the_process_ends_when_all_have_answered() -> None:
     assert sorted(line[:10] for line in done.stdout.splitlines()) == [b'{"id": "1"', b'{"id": "2"']
 
 
+def test_a_process_whose_answers_nobody_takes_ends_without_a_word() -> None:
+    command = [sys.executable, "-m", "providers_app.drivers"]
+    project, pipe = Path(hostcalls.__file__).parents[1], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=project)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(b'{"id": "1", "kind": "abacus", "verb": "survey"}\n', PATIENCE)
+    assert (process.returncode, said) == (0, b"")
+
+
 def test_arguments_of_all_sorts_travel(simulator: SimulatorBench) -> None:
     with pytest.raises(Missing, match="no VM desk"):
         call(

@@ -32,8 +32,8 @@ WORKING = (
 )  # of the others, what takes longest
 
 TOGETHER = (
-    ("e2e/test_distribution.py", "e2e/test_lists.py"),
-    ("e2e/test_maintenance.py", "e2e/test_live.py"),
+    ("e2e/test_distribution.py", "e2e/test_lists.py", "e2e/test_login.py"),
+    ("e2e/test_maintenance.py", "e2e/test_live.py", "e2e/test_looks.py"),
     ("lab/test_guests.py", "lab/test_faults.py", "lab/test_crashes.py", "lab/test_copies.py"),
 )  # files on one process, since they share what takes long to start
 

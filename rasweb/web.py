@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from importlib import import_module
 
 from django.conf import settings
 
@@ -18,11 +17,12 @@ def serve(listener: socket.socket, host: str) -> None:
     """Serve pages and sockets until told to end. ``host`` is the name or address that was asked for."""
     settings.ORIGINS, settings.ALLOWED_HOSTS = served(host, listener.getsockname()[1])
     settings.CSRF_TRUSTED_ORIGINS = settings.ORIGINS
+    from daphne.server import Server
+
+    from rasweb.asgi import application  # not before: what it is made of reads the settings
+
     logging.basicConfig(level=logging.WARNING)
-    application = import_module(
-        "rasweb.asgi"
-    ).application  # not before: what it is made of reads the settings
-    server = import_module("daphne.server").Server(
+    server = Server(
         application,
         endpoints=[f"fd:fileno={listener.fileno()}"],
         ping_interval=PING_SECONDS,

@@ -63,6 +63,10 @@ def _measured(goal: Goal, medians: Medians) -> float | None:
 Names = Mapping[str, set[str]]
 
 
+def _beside(what: str, case: str, one: str, other: str) -> Callable[[Medians], float]:
+    return lambda medians: getattr(medians[case][one], what) / getattr(medians[case][other], what)
+
+
 def _of_time(peers: Names, proven: Names) -> list[Goal]:
     def best(what: str, case: str, names: Names = peers) -> Callable[[Medians], float]:
         def measure(medians: Medians) -> float:
@@ -71,16 +75,15 @@ def _of_time(peers: Names, proven: Names) -> list[Goal]:
 
         return measure
 
-    def beside(what: str, case: str, one: str, other: str) -> Callable[[Medians], float]:
-        return lambda medians: getattr(medians[case][one], what) / getattr(medians[case][other], what)
-
     goals = [
         Goal(
             "1 host: time, beside the best program that proves its copy", 0.85, best("wall", "1 host", proven)
         ),
         Goal("1 host: time, beside the best program, proof or not", 0.85, best("wall", "1 host")),
-        Goal("1 host: time, beside direct writes", 1.15, beside("wall", "1 host", "rasweb", "direct writes")),
-        Goal("1 host: processor time, beside nbdcopy", 1.0, beside("cpu", "1 host", "rasweb", "nbdcopy")),
+        Goal(
+            "1 host: time, beside direct writes", 1.15, _beside("wall", "1 host", "rasweb", "direct writes")
+        ),
+        Goal("1 host: processor time, beside nbdcopy", 1.0, _beside("cpu", "1 host", "rasweb", "nbdcopy")),
         Goal("4 hosts: time, beside the best program that proves", 1.1, best("wall", "4 hosts", proven)),
         Goal("4 hosts: time, beside the best program, proof or not", 1.1, best("wall", "4 hosts")),
         Goal("4 hosts: processor time, beside the best that proves", 0.5, best("cpu", "4 hosts", proven)),
@@ -94,7 +97,7 @@ def _of_time(peers: Names, proven: Names) -> list[Goal]:
         for hosts, limit in (("1 host", 0.12), ("4 hosts", 0.08)):
             cases = (f"2 % {name}, {hosts}", f"2 % {name}, {hosts}, shared blocks")
             goals += [
-                Goal(f"{case}: time, beside rsync", limit, beside("wall", case, "rasweb", "rsync in place"))
+                Goal(f"{case}: time, beside rsync", limit, _beside("wall", case, "rasweb", "rsync in place"))
                 for case in cases
             ]
     return [
@@ -102,35 +105,29 @@ def _of_time(peers: Names, proven: Names) -> list[Goal]:
         Goal(
             "slow lane: time of 3 hosts beside a slow one, to without it",
             1.1,
-            beside("wall", "slow lane", "rasweb, 3 beside a slow one", "rasweb, 3 hosts"),
+            _beside("wall", "slow lane", "rasweb, 3 beside a slow one", "rasweb, 3 hosts"),
         ),
         Goal(
             "slow links: time, to that of the links",
             1.05,
-            beside("wall", "slow links", "rasweb", "the links themselves"),
+            _beside("wall", "slow links", "rasweb", "the links themselves"),
         ),
         Goal("small: seconds an image costs more than with cp", 0.5, lambda medians: _each(medians["small"])),
         Goal("16-fold size: time, to that of the same data in 1-fold", 1.5, _by_size("wall")),
-        Goal(
-            "libvirt: time of 1 host, beside cp",
-            1.9,
-            beside("wall", "libvirt", "rasweb, 1 host", "cp into the pool, 1 host"),
-        ),
-        Goal(
-            "libvirt: time of 3 hosts, to that of 1",
-            1.5,
-            beside("wall", "libvirt", "rasweb, 3 hosts", "rasweb, 1 host"),
-        ),
-        Goal(
-            "libvirt, links: time of 1 host, to that of its link",
-            1.9,
-            beside("wall", "libvirt, links", "rasweb, 1 host", "the link itself"),
-        ),
-        Goal(
-            "libvirt, links: time of 3 hosts, to that of 1",
-            1.5,
-            beside("wall", "libvirt, links", "rasweb, 3 hosts", "rasweb, 1 host"),
-        ),
+        *_of_libvirt(),
+    ]
+
+
+def _of_libvirt() -> list[Goal]:
+    one, three, cp, link = "rasweb, 1 host", "rasweb, 3 hosts", "cp into the pool, 1 host", "the link itself"
+    return [
+        Goal(f"{case}: {text}", limit, _beside("wall", case, of, to))
+        for case, text, limit, of, to in (
+            ("libvirt", "time of 1 host, beside cp", 1.9, one, cp),
+            ("libvirt", "time of 3 hosts, to that of 1", 1.5, three, one),
+            ("libvirt, links", "time of 1 host, to that of its link", 1.9, one, link),
+            ("libvirt, links", "time of 3 hosts, to that of 1", 1.5, three, one),
+        )
     ]
 
 

@@ -52,8 +52,9 @@ style: install-dev
 	$(BIN)/ruff format --check --quiet
 	git ls-files '*/templates/*.html' | xargs -r $(BIN)/djade --check --target-version 5.2
 
+# mypy ends without the clean-up of the settings that it loads.
 types: install-dev
-	$(BIN)/mypy
+	folder=$$(mktemp -d) && { TMPDIR=$$folder $(BIN)/mypy; status=$$?; rm -r $$folder; exit $$status; }
 
 layers: install-dev
 	$(BIN)/lint-imports --no-logo --no-cache

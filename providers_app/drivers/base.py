@@ -242,7 +242,7 @@ class Sink(ABC):
 
     token: str
     sequential: ClassVar[bool] = False
-    """Whether it is fastest with one thread that writes and one that reads back."""
+    """Whether it is fastest with one thread that writes, while others read back."""
 
     def reserve(self, offset: int, length: int) -> None:  # noqa: B027 - a hint, no duty
         """Take note that this range is about to be written. A host that gains nothing by it does nothing."""

@@ -269,7 +269,7 @@ class Sink(ABC):
         """Return when everything written so far survives a crash of the host."""
 
     def expect(self, offset: int, length: int) -> None:  # noqa: B027 - a hint, no duty
-        """Take note that the thread is about to read back this range, in order, and that nobody writes to it."""
+        """Take note that the thread is about to read back this range or parts of it, upwards, all written before."""
 
     @abstractmethod
     def read_into(self, offset: int, buffer: memoryview) -> int:

@@ -31,15 +31,15 @@ class Proofs:
         """A piece to read back, None while there is none. It may raise and then ends the lane."""
         for target in targets:
             if target.unread:
-                run = target.unread.popleft()
+                stretch = target.unread.popleft()
                 self._under_way += 1
                 if target.unread:
                     self.work.notify()
-                return partial(self._prove, target, run, buffer)
+                return partial(self._prove, target, stretch, buffer)
         return None
 
-    def _prove(self, target: Target, run: Run, buffer: memoryview) -> None:
-        target.read_back(run, buffer)
+    def _prove(self, target: Target, stretch: list[Run], buffer: memoryview) -> None:
+        target.read_back(stretch, buffer)
         with self._lock:
             self._under_way -= 1
             self._news.notify_all()

@@ -21,7 +21,7 @@ from .plan import DataMap
 from .ports import Host, Sink, Source
 from .spent import COPY, Spent
 from .tuning import Tuning
-from .verify import PIECE, STRETCH, differing, holds, holds_data, holds_zeros, pieces
+from .verify import PIECE, differing, holds, holds_data, holds_zeros, stretches
 from .watch import Watch
 
 DIGEST_PLACE = "{digest12}"
@@ -66,7 +66,7 @@ class Target:
         self.accepted = 0
         self.landed: list[Landed] = []
         self.landed_since = 0.0
-        self.unread: deque[Run] = deque()
+        self.unread: deque[list[Run]] = deque()
         self._claimed = bytearray(disk.blocks.count)
         self._sink: Sink | None = None
         self._committed: tuple[str, Any] | None = None
@@ -311,13 +311,13 @@ class Target:
         self.done += sum(item.data for item in landed) // (2 if self._twin else 1)
         for item in landed:
             self._open[item.block] = 0
-        for run in merged(run for item in landed for run in item.leaves):
-            self.unread.extend(pieces(run, self.disk.data, STRETCH))
+        runs = merged(run for item in landed for run in item.leaves)
+        self.unread.extend(stretches(runs, self.disk.data))
 
-    def read_back(self, run: Run, buffer: memoryview) -> None:
-        """Compare a durable stretch with what it should be."""
-        self._expect(run)
-        for piece in pieces(run, self.disk.data):
+    def read_back(self, stretch: list[Run], buffer: memoryview) -> None:
+        """Compare durable pieces with what they should be."""
+        self._expect((stretch[0][0], stretch[-1][1]))
+        for piece in stretch:
             self._check()
             if not holds_data(self._read, self.disk.table, piece, buffer):
                 raise checksum_mismatch()

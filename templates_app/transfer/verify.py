@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .digest import Table, leaf_digests
 from .extents import LONGEST_VIEW, Run, gaps, is_zero
@@ -32,12 +32,26 @@ def read_source(read_into: ReadInto, offset: int, view: memoryview) -> None:
         raise source_changed()
 
 
-def pieces(run: Run, data: DataMap, size: int = PIECE) -> Iterator[Run]:
-    """Cut a run of leaves into what fits into one read-back buffer, or into so many bytes."""
+def pieces(run: Run, data: DataMap) -> Iterator[Run]:
+    """Cut a run of leaves into what fits into one read-back buffer."""
     first, end = run
-    step = max(1, size // data.leaf)
+    step = max(1, PIECE // data.leaf)
     for start in range(first, end, step):
         yield start, min(start + step, end)
+
+
+def stretches(runs: Iterable[Run], data: DataMap) -> Iterator[list[Run]]:
+    """Cut runs into pieces, and gather as many as one thread reads back before another has its turn."""
+    stretch: list[Run] = []
+    leaves = 0
+    for first, end in (piece for run in runs for piece in pieces(run, data)):
+        stretch.append((first, end))
+        leaves += end - first
+        if leaves * data.leaf >= STRETCH:
+            yield stretch
+            stretch, leaves = [], 0
+    if stretch:
+        yield stretch
 
 
 def holds_data(read_into: ReadInto, table: Table, run: Run, buffer: memoryview) -> bool:

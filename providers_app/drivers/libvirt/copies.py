@@ -19,7 +19,7 @@ from contextlib import suppress
 from providers_app.drivers import qcow2
 from providers_app.drivers.base import DriverError, Missing, NoSpace, Refused, Unreachable
 
-from . import disks, notes, streams
+from . import disks, downloads, notes, uploads
 from .host import Host
 from .storage import Pool, Volume
 
@@ -113,15 +113,15 @@ def _mask(host: Host, name: str, size: int, origin: tuple[str, str]) -> bool:
     """Make a qcow2 image that reads as ``origin`` (path, format) with zeros in its first cluster."""
     mask = host.pool.create(notes.of_mask(name), size, "qcow2", origin)
     header = memoryview(bytearray(_HEADER.size))
-    streams.get(host.connection, mask, 0, header)
+    downloads.get(host.connection, mask, 0, header)
     magic, _, _, _, bits, _, _, _, l1_at = _HEADER.unpack(header)
     if (magic, bits) != (qcow2.MAGIC, _CLUSTER_BITS):
         mask.delete()
         return False
     table_at = -(-mask.facts().size // CLUSTER) * CLUSTER
     table = (table_at + CLUSTER).to_bytes(8, "big").ljust(CLUSTER, b"\0")
-    streams.put(host.connection, mask, table_at, table + bytes(CLUSTER))
-    streams.put(host.connection, mask, l1_at, table_at.to_bytes(8, "big"))
+    uploads.put(host.connection, mask, table_at, table + bytes(CLUSTER))
+    uploads.put(host.connection, mask, l1_at, table_at.to_bytes(8, "big"))
     return True
 
 

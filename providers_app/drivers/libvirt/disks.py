@@ -9,7 +9,7 @@ from providers_app.drivers import blocks, qcow2
 from providers_app.drivers.base import Extent, Missing, Refused, Source
 from providers_app.drivers.clusters import GuestContent
 
-from . import domains, streams
+from . import domains, downloads
 from .host import Host
 from .storage import Facts, Volume
 
@@ -22,7 +22,7 @@ def check_header(host: Host, volume: Volume, form: str) -> int:
 
     def read(offset: int, length: int) -> bytes:
         buffer = memoryview(bytearray(max(0, min(length, size - offset))))
-        return bytes(buffer[: streams.get(host.connection, volume, offset, buffer)]) if buffer else b""
+        return bytes(buffer[: downloads.get(host.connection, volume, offset, buffer)]) if buffer else b""
 
     size = volume.facts().size
     return qcow2.inspect(read, size, form).virtual_size
@@ -52,12 +52,12 @@ class LibvirtSource(Source):
         self.size = volume.facts().size
 
     def extents(self) -> Iterator[Extent]:
-        runs = streams.data_runs(self._host.connection, self._volume, 0, self.size)
+        runs = downloads.data_runs(self._host.connection, self._volume, 0, self.size)
         return blocks.alternating(runs, self.size)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
-        return streams.get(self._host.connection, self._volume, offset, buffer[:wanted]) if wanted else 0
+        return downloads.get(self._host.connection, self._volume, offset, buffer[:wanted]) if wanted else 0
 
     def stamp(self) -> str:
         try:

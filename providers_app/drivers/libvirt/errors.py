@@ -63,10 +63,7 @@ def fault(error: Exception, what: str, where: str) -> DriverError:
     log.warning("libvirt, %s, %s: %d %s", where, what, code_of(error), _one_line(str(error)))
     code, number, text = code_of(error), _number(error), str(error)
     if number in _FULL or "No space left" in text:
-        return NoSpace(
-            f"The storage pool of {where} is full: there is no room for {what}.",
-            action="Free space on this host, then retry.",
-        )
+        return no_space(what, where)
     if (distrust := _distrust(text, where)) is not None:
         return distrust
     if code in _DENIED or number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
@@ -76,6 +73,13 @@ def fault(error: Exception, what: str, where: str) -> DriverError:
             f"The host {where} does not answer ({what}).", action="Check the host, libvirt and the way there."
         )
     return _missing(code, number, text, what, where) or _rest(code, what, where)
+
+
+def no_space(what: str, where: str) -> NoSpace:
+    return NoSpace(
+        f"The storage pool of {where} is full: there is no room for {what}.",
+        action="Free space on this host, then retry.",
+    )
 
 
 def _distrust(text: str, where: str) -> DriverError | None:

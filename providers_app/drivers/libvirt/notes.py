@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from providers_app.drivers import files, wire
 from providers_app.drivers.base import Mark, Missing
 
-from . import streams
+from . import downloads, uploads
 from .storage import Pool, Volume
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def unfinished(pool: Pool, volume: Volume) -> bool:
 def text_of(pool: Pool, volume: Volume) -> str:
     """Return the content of a small volume; Missing when its file is gone."""
     buffer = memoryview(bytearray(files.SMALL))
-    count = streams.get(pool.connection, volume, 0, buffer)
+    count = downloads.get(pool.connection, volume, 0, buffer)
     return bytes(buffer[:count]).decode(errors="replace")
 
 
@@ -86,7 +86,7 @@ def write(pool: Pool, name: str, text: str) -> Volume:
     """Make a note; FileExistsError when there is one."""
     data = text.encode()
     volume = pool.create(name, len(data))
-    files.do(streams.put, pool.connection, volume, 0, data)
+    files.do(uploads.put, pool.connection, volume, 0, data)
     return volume
 
 
@@ -96,7 +96,7 @@ def rewrite(pool: Pool, name: str, text: str) -> None:
     if volume is None:
         raise FileNotFoundError(name)
     data = text.encode().ljust(volume.facts().size)
-    files.do(streams.put, pool.connection, volume, 0, data)
+    files.do(uploads.put, pool.connection, volume, 0, data)
 
 
 def of_image(name: str) -> str:

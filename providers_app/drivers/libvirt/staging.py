@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 from providers_app.drivers import files
-from providers_app.drivers.base import DriverError, Image, Mark, Missing, Sink
+from providers_app.drivers.base import DriverError, Image, Mark, Missing, Sink, Unreachable
 
-from . import copies, disks, images, locks, notes, streams
+from . import copies, disks, downloads, images, locks, notes, uploads
 from .disks import Blank, conflict
+from .downloads import Downloads
+from .errors import no_space
 from .host import Host
 from .locks import Lock
 from .notes import Note
 from .storage import Pool
+from .uploads import Uploads
 
 HEAD = 64 << 10
 
@@ -46,20 +49,21 @@ class LibvirtSink(Sink):
         self._host, self._note, self._held = host, note, held
         self._apart: Pool | None = None
         self._apart_lock = threading.Lock()
-        self._downloads: streams.Downloads | None
-        self._open_volume()
         self._blank = Blank(known=fresh)
+        self._open_volume()
         self._head = bytearray(min(HEAD, note.size))
         self._head_lock = threading.Lock()
         self._head_unsaved = False
         self._open = True
+        if not fresh and (now := self._volume.facts().size) < self.size:
+            files.do(uploads.lengthen, host.connection, self._volume, now, self.size)
         if not fresh and (kept := host.pool.volume(notes.of_head(note.volume))):
-            streams.get(host.connection, kept, 0, memoryview(self._head))
+            downloads.get(host.connection, kept, 0, memoryview(self._head))
 
     def _open_volume(self) -> None:
         self._volume = images.existing(self._host.pool, self._note.volume, self._host)
-        self._uploads = streams.Uploads(self._host.connection, self._volume)
-        self._downloads = None
+        self._downloads = Downloads(self._host.connection, self._volume)
+        self._uploads: Uploads | None = None
 
     def write(self, offset: int, data: memoryview) -> None:
         self._check(offset, len(data))
@@ -69,8 +73,8 @@ class LibvirtSink(Sink):
                 self._head[offset : offset + inside] = data[:inside]
                 self._head_unsaved = True
         if inside < len(data):
+            self._send(offset + inside, data[inside:])
             self._blank.wrote(offset + inside, len(data) - inside)
-            files.do(self._uploads.write, offset + inside, data[inside:])
 
     def copy_from(self, ref: str, beat: Callable[[int], None]) -> bool:
         """Fill it by the host itself, of which nobody sees the beginning before it is published: see ``copies``."""
@@ -100,15 +104,42 @@ class LibvirtSink(Sink):
     def _clear(self, offset: int, length: int) -> None:
         written = self._blank.within(offset, length)
         if written is None:
-            written = list(streams.data_runs(self._host.connection, self._volume, offset, offset + length))
-        zeros = memoryview(bytes(streams.SEND))
+            written = list(downloads.data_runs(self._host.connection, self._volume, offset, offset + length))
+        zeros = memoryview(bytes(uploads.SEND))
         for start, run in written:
             for at in range(start, start + run, len(zeros)):
-                files.do(self._uploads.write, at, zeros[: start + run - at])
+                self._send(at, zeros[: start + run - at])
+
+    def _send(self, offset: int, data: memoryview) -> None:
+        with self._explaining():
+            files.do(self._sending().write, offset, data)
+
+    def _sending(self) -> Uploads:
+        """What sends, by a connection of its own: in a common one all else waits behind the megabytes of it."""
+        with self._apart_lock:
+            if self._uploads is None:
+                self._apart = self._apart or self._host.pool_apart()
+                volume = images.existing(self._apart, self._note.volume, self._host)
+                volume.opening = self._volume.opening
+                blank = self.size if self._blank.untouched() else None
+                self._uploads = Uploads(self._apart.connection, volume, blank=blank)
+            return self._uploads
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """A host that runs out of room closes the connection when there are holes on their way, and says no word."""
+        try:
+            yield
+        except Unreachable as lost:
+            if self._host.pool.refresh() and self._host.pool.space()[0] < uploads.SEND:
+                raise no_space(f"the volume {self._note.volume}", self._host.where) from lost
+            raise
 
     def flush(self) -> None:
         """Return when the host has taken everything. It offers no way to have it written to its disks."""
-        self._uploads.finish()
+        if self._uploads is not None:
+            with self._explaining():
+                self._uploads.finish()
         with self._head_lock:
             if self._head_unsaved:
                 self._save_head()
@@ -118,12 +149,12 @@ class LibvirtSink(Sink):
     def _save_head(self) -> None:
         name = notes.of_head(self._note.volume)
         kept = self._host.pool.volume(name) or self._host.pool.create(name, len(self._head))
-        files.do(streams.put, self._host.connection, kept, 0, bytes(self._head))
+        files.do(uploads.put, self._host.connection, kept, 0, bytes(self._head))
 
     def expect(self, offset: int, length: int) -> None:
         inside = max(0, min(length, len(self._head) - offset))
         if inside < length:
-            self._reading().expect(offset + inside, length - inside)
+            self._downloads.expect(offset + inside, length - inside)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
@@ -131,18 +162,8 @@ class LibvirtSink(Sink):
         if inside:
             self._read_head(offset, buffer[:inside])
         if inside < wanted:
-            return inside + self._reading().read(offset + inside, buffer[inside:wanted])
+            return inside + self._downloads.read(offset + inside, buffer[inside:wanted])
         return inside
-
-    def _reading(self) -> streams.Downloads:
-        """What reads back, by a connection of its own: in a common one each question waits behind what is sent."""
-        with self._apart_lock:
-            if self._downloads is None:
-                self._apart = self._apart or self._host.pool_apart()
-                volume = images.existing(self._apart, self._note.volume, self._host)
-                volume.opening = self._volume.opening
-                self._downloads = streams.Downloads(self._apart.connection, volume)
-            return self._downloads
 
     def _read_head(self, offset: int, view: memoryview) -> None:
         """From the host where it was saved there; what is not saved yet is nowhere else."""
@@ -151,7 +172,7 @@ class LibvirtSink(Sink):
             if kept is None:
                 view[:] = self._head[offset : offset + len(view)]
             else:
-                streams.get(self._host.connection, kept, offset, view)
+                downloads.get(self._host.connection, kept, offset, view)
 
     def commit(self, name: str, mark: Mark) -> Image:
         if not files.resolves(self._note.name, name):
@@ -172,9 +193,9 @@ class LibvirtSink(Sink):
 
     def _complete(self) -> None:
         """Put the beginning of the image where it belongs, and prove it."""
-        files.do(streams.put, self._host.connection, self._volume, 0, bytes(self._head))
+        files.do(uploads.put, self._host.connection, self._volume, 0, bytes(self._head))
         there = memoryview(bytearray(len(self._head)))
-        streams.get(self._host.connection, self._volume, 0, there)
+        downloads.get(self._host.connection, self._volume, 0, there)
         if bytes(there) != self._head or self._volume.facts().size != self.size:
             raise DriverError(
                 "What the host holds is not what was sent.", code="CHECKSUM_MISMATCH", action="Retry."
@@ -207,9 +228,9 @@ class LibvirtSink(Sink):
             self._held.close()
 
     def _give_up(self) -> None:
-        self._uploads.abort()
-        if self._downloads is not None:
-            self._downloads.abort()
+        if self._uploads is not None:
+            self._uploads.close()
+        self._downloads.close()
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -233,7 +254,7 @@ def _resume(host: Host, name: str, size: int, mark: Mark) -> tuple[Note, Lock] |
 def _whole(pool: Pool, note: Note) -> bool:
     volume = pool.volume(note.volume)
     try:
-        fits = volume is not None and volume.facts().size == note.size
+        fits = volume is not None and volume.facts().size <= note.size
         return fits and not copies.unfinished(pool, note.volume)
     except Missing:
         return False

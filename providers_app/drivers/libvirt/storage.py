@@ -53,10 +53,10 @@ class Volume:
         self.raw = raw
         self.opening = threading.Lock()
         self.name = _text(raw.name)
-        self._where = where
+        self.where = where
 
     def errors(self) -> AbstractContextManager[None]:
-        return errors(f"the volume {files.shown(self.name)}", self._where)
+        return errors(f"the volume {files.shown(self.name)}", self.where)
 
     def facts(self) -> Facts:
         """Ask the host, now. Missing when its file is gone, or when it or what it stands on is not named in UTF-8."""
@@ -64,7 +64,7 @@ class Volume:
             text = _text(lambda: self.raw.XMLDesc(0))
         if not text:
             raise Missing(
-                f"The description of a volume of {self._where} is not UTF-8.", action="Rename its file."
+                f"The description of a volume of {self.where} is not UTF-8.", action="Rename its file."
             )
         return _facts(xmltext.parse(text))
 

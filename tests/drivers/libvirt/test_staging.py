@@ -34,7 +34,7 @@ def test_an_unfinished_volume_begins_with_nothing_until_it_is_published(bench: L
     assert bench.path(image.ref).read_bytes() == content
 
 
-def test_what_is_read_back_does_not_queue_behind_what_is_sent(
+def test_what_else_is_asked_does_not_queue_behind_what_is_sent(
     bench: LibvirtBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, opened = bench.connected(), []
@@ -48,9 +48,10 @@ def test_what_is_read_back_does_not_queue_behind_what_is_sent(
     monkeypatch.setattr(connection, "connect", connect)
     content = known_bytes(size=LARGE, runs=RUNS)
     sink = host.stage(NAME, LARGE, IMAGE)
+    assert read_all(sink, LARGE) == bytes(LARGE)
+    assert opened == []
     fill(sink, content, RUNS)
     sink.flush()
-    assert opened == []
     assert read_all(sink, LARGE) == content
     (apart,) = opened
     sink.commit(NAME, IMAGE)

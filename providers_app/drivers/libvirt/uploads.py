@@ -1,0 +1,133 @@
+"""Bytes on their way into a volume. A stream that was finished is the only proof that a host took what was sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from providers_app.drivers.base import Unreachable
+
+from . import native
+from .storage import Volume
+
+SEND = 1 << 20
+FIRST_SEND = 4 << 20
+"""A daemon copies each message. glibc returns the memory of one that is larger than all before it to the kernel, and
+from then on keeps as much (``M_MMAP_THRESHOLD`` in mallopt(3)). So one large message spares the daemon fetching, page
+by page, what each of the thousands of smaller ones takes that follow, in either direction."""
+SEGMENT = 64 << 20
+_SPARSE = 1  # VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
+
+
+def put(connection: Any, volume: Volume, offset: int, data: bytes | memoryview) -> None:
+    """Write a run of bytes; on return the host has taken all of it."""
+    with closing(Uploads(connection, volume)) as uploads:
+        uploads.write(offset, memoryview(data))
+        uploads.finish()
+
+
+def lengthen(connection: Any, volume: Volume, now: int, size: int) -> None:
+    """Give a volume of ``now`` bytes its ``size`` back, which :class:`Uploads` took that broke."""
+    with closing(Uploads(connection, volume, blank=size)) as uploads:
+        uploads.lengthen(now)
+
+
+class Uploads:
+    """All that is written to one volume, in one stream as long as that goes on upwards.
+
+    To begin a stream costs a host as much as to take in a megabyte. So what is left out on the way is a hole within
+    one, where that is safe: a hole cuts the file off where it ends. There are none but in a volume that was blank,
+    beyond all that was ever written to it, and one more to the end of the volume gives the file its length back. A
+    stream that breaks leaves it as short as it is: whoever takes it up has to ``lengthen`` it.
+
+    ``blank``: the bytes of a volume in which nothing was written yet; None for any other.
+    """
+
+    def __init__(self, connection: Any, volume: Volume, *, blank: int | None = None) -> None:
+        self._connection, self._volume, self._blank = connection, volume, blank
+        self._busy = threading.Lock()
+        self._stream: Any = None
+        self._at = self._sent = self._end = 0
+        self._holes = False
+        self._longest = FIRST_SEND
+        self._fault: BaseException | None = None
+
+    def write(self, offset: int, data: memoryview) -> None:
+        with self._busy, self._volume.errors(), self._faults():
+            if self._stream is not None and not self._reaches(offset):
+                self._end_stream()
+            if self._stream is None:
+                self._begin(offset)
+            self._send(data)
+
+    def finish(self) -> None:
+        """Return when the host has taken all that was written, by whatever thread; never after a fault.
+
+        Others may write on meanwhile, in a new stream, but for one with holes: they might cut that off.
+        """
+        with self._busy, self._volume.errors(), self._faults():
+            if self._holes:
+                self._end_stream()
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            with self._volume.errors(), self._faults():
+                stream.finish()
+
+    def lengthen(self, now: int) -> None:
+        """Make nothing but the hole after ``now``."""
+        with self._busy, self._volume.errors(), self._faults():
+            self._begin(now)
+            self._holes = True
+            self._end_stream()
+
+    def close(self) -> None:
+        """Give up what was not finished."""
+        with self._busy:
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                native.give_up(stream)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        if self._fault is not None:
+            raise Unreachable("The host did not take all that was sent.", action="Retry.") from self._fault
+        try:
+            yield
+        except BaseException as error:
+            self._fault = error
+            raise
+
+    def _reaches(self, offset: int) -> bool:
+        """Whether the stream can go on at an offset; a hole up to there is sent where it takes one."""
+        if self._sent >= SEGMENT:
+            return False
+        if self._blank is not None and offset > self._at == self._end:
+            self._stream.sendHole(offset - self._at, 0)
+            self._at, self._holes = offset, True
+        return offset == self._at
+
+    def _begin(self, offset: int) -> None:
+        stream = self._connection.newStream(0)
+        with self._volume.opening:
+            self._volume.raw.upload(stream, offset, 0, 0 if self._blank is None else _SPARSE)
+        self._stream, self._at, self._sent = stream, offset, 0
+
+    def _send(self, data: memoryview) -> None:
+        size = self._longest
+        if len(data) > SEND:
+            self._longest = SEND
+        while data:
+            taken = native.send(self._stream, data[:size])
+            data = data[taken:]
+            self._at += taken
+            self._sent += taken
+        self._end = max(self._end, self._at)
+
+    def _end_stream(self) -> None:
+        if self._holes and self._blank is not None and self._at < self._blank:
+            self._stream.sendHole(self._blank - self._at, 0)
+        self._holes = False
+        stream, self._stream = self._stream, None
+        stream.finish()

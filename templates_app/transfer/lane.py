@@ -296,12 +296,22 @@ class Lane:
         data = target.lacking_bytes(piece.leaves)
         if target.already_holds(piece.block):
             return Landed(piece.block, piece.leaves, [], data)
+        self._await_proofs(target)
         leaves, spans = target.portion(piece.leaves, piece.filling)
         waiting = partial(self.pace.paused, piece)
         for start, stop in spans:
             part = piece.buffer.view[start - piece.base : stop - piece.base]
             self._sender.send(target.sink, start, part, waiting)
         return Landed(piece.block, piece.leaves, leaves, data)
+
+    def _await_proofs(self, target: Target) -> None:
+        """Let reading back keep up where who writes does not help with it: at the end it would have to be awaited."""
+        if not target.ahead:
+            return
+        with self._trip.lock, self.spent.on(VERIFY):
+            while target.ahead:
+                self.check()
+                self.news.wait(self._trip.tuning.nap_seconds)
 
     def _finish(self, piece: Piece, landed: Landed | None) -> None:
         with self._trip.lock:

@@ -41,6 +41,7 @@ class Proofs:
     def _prove(self, target: Target, stretch: list[Run], buffer: memoryview) -> None:
         target.read_back(stretch, buffer)
         with self._lock:
+            target.proved(stretch)
             self._under_way -= 1
             self._news.notify_all()
 

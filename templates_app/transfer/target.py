@@ -64,6 +64,7 @@ class Target:
         self.total = disk.data.total()
         self.done = 0
         self.accepted = 0
+        self._unproven = 0
         self.landed: list[Landed] = []
         self.landed_since = 0.0
         self.unread: deque[list[Run]] = deque()
@@ -290,7 +291,13 @@ class Target:
         if not self.landed:
             self.landed_since = time.monotonic()
         self.landed.append(landed)
+        self._unproven += self._bytes_of(landed.leaves)
         self.accepted += landed.data
+
+    @property
+    def ahead(self) -> bool:
+        """Whether writing has got so far that it should wait for what is read back."""
+        return self.sink.sequential and self._unproven > self._tuning.unproven_bytes
 
     def flush_due(self) -> bool:
         return bool(self.landed) and (
@@ -321,6 +328,13 @@ class Target:
             self._check()
             if not holds_data(self._read, self.disk.table, piece, buffer):
                 raise checksum_mismatch()
+
+    def proved(self, stretch: list[Run]) -> None:
+        """Take note that these pieces were read back."""
+        self._unproven -= self._bytes_of(stretch)
+
+    def _bytes_of(self, runs: Iterable[Run]) -> int:
+        return sum(self.disk.data.bytes_between(*run) for run in runs)
 
     def check_complete(self) -> None:
         """A last look at our own work: every block with data was proven, or flushed and then read back."""

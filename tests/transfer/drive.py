@@ -33,6 +33,7 @@ SMALL = Tuning(
     laggard_seconds=0.004,
     nap_seconds=60,  # so that a wake-up that is missed shows
     journal_bytes=2 * BLOCK,
+    unproven_bytes=4 * BLOCK,
     journal_seconds=0.02,
     clear_bytes=3 * LEAF,
     grace_seconds=0.3,

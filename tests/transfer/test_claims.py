@@ -47,6 +47,12 @@ def test_a_host_that_is_fastest_with_one_thread_that_writes_gets_no_more(
     assert not sequential or len(host.callers["readback"]) <= 2
 
 
+def in_pieces(count: int) -> Disk:
+    """A disk with data in every other block, so that each is written and read back by one call."""
+    pieces = (random.Random(number).randbytes(BLOCK) + bytes(BLOCK) for number in range(count))
+    return disk_of(b"".join(pieces), [], LEAF)
+
+
 def test_reading_back_goes_on_while_a_flush_takes_its_time(tmp_path: Path) -> None:
     class Slow(Place):
         overlapped = 0
@@ -58,11 +64,26 @@ def test_reading_back_goes_on_while_a_flush_takes_its_time(tmp_path: Path) -> No
             self.overlapped += name == "flush" and self.calls["readback"] - before
             return super().call(name)
 
-    pieces = b"".join(random.Random(number).randbytes(BLOCK) + bytes(BLOCK) for number in range(60))
-    made, host = disk_of(pieces, [], LEAF), Slow(sequential=True, delay=0.001)
+    made, host = in_pieces(60), Slow(sequential=True, delay=0.001)
     job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
     assert drive(job, World(source=source_with(made), t0=host)).code("t0") == "published"
     assert host.overlapped > 0
+
+
+def test_who_writes_waits_for_who_reads_back(tmp_path: Path) -> None:
+    class Slow(Place):
+        ahead = 0
+
+        def call(self, name: str) -> str:
+            if name == "readback":
+                time.sleep(0.002)
+            self.ahead = max(self.ahead, self.calls["write"] - self.calls["readback"])
+            return super().call(name)
+
+    made, host = in_pieces(60), Slow(sequential=True)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    assert drive(job, World(source=source_with(made), t0=host)).code("t0") == "published"
+    assert host.ahead <= SMALL.unproven_bytes // BLOCK + 1
 
 
 def test_an_image_is_flushed_in_smaller_steps_near_its_ends(tmp_path: Path) -> None:

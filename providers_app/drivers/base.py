@@ -216,6 +216,9 @@ class Source(ABC):
         A source without a map yields one data extent.
         """
 
+    def expect(self, offset: int, length: int) -> None:  # noqa: B027 - a hint, no duty
+        """Take note that the thread is about to read this range or parts of it, upwards."""
+
     @abstractmethod
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill ``buffer`` from ``offset``; return the bytes read, short only at the end of the image."""

@@ -29,6 +29,7 @@ def difference(
     there: DataMap,
     disk: Disk,
     *,
+    expect: Callable[[int, int], None],
     read: ReadInto,
     buffer: memoryview,
     done: Callable[[Run], None],
@@ -36,8 +37,9 @@ def difference(
 ) -> Difference | None:
     """Compare every block in which the image or the version has data; the others are holes in both.
 
-    The image has ``size`` bytes, and data where ``there`` says so. The first ``compared`` bytes of data are known to be
-    right. ``done`` is told the leaves of each block, up to the first one that is not. None when nothing differs.
+    The image has ``size`` bytes, and data where ``there`` says so. The first ``compared`` bytes of data are known
+    to be right. ``expect`` is told what is read next, ``done`` the leaves of each block, up to the first one that
+    is not. None when nothing differs.
     """
     data, blocks, bad, passed = disk.data, disk.blocks, list[int](), 0
     for block, (wanted, found) in enumerate(
@@ -47,6 +49,8 @@ def difference(
             leaves = blocks.leaves(block)
             passed += data.bytes_between(*leaves)
             if passed > compared or not wanted:
+                start, stop = data.span(*leaves)
+                expect(start, stop - start)
                 bad += differing(read, disk.table, leaves, buffer)
             if not bad:
                 done(leaves)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from .changes import Changes, compare
 from .digest import Table, leaf_digests, zero_digest
@@ -37,17 +38,28 @@ class Twin:
         self._reading = 0
         self._gone = False
 
+    def expect(self, offset: int, length: int) -> bool:
+        """Tell what the thread is going to read; False once the copy was let go."""
+        with self._held() as held:
+            if held:
+                self.sink.expect(offset, length)
+            return held
+
     def read_into(self, offset: int, view: memoryview) -> int | None:
         """Read from the copy; None once it was let go."""
+        with self._held() as held:
+            return self.sink.read_into(offset, view) if held else None
+
+    @contextmanager
+    def _held(self) -> Iterator[bool]:
         with self._quiet:
-            if self._gone:
-                return None
-            self._reading += 1
+            held = not self._gone
+            self._reading += held
         try:
-            return self.sink.read_into(offset, view)
+            yield held
         finally:
             with self._quiet:
-                self._reading -= 1
+                self._reading -= held
                 self._quiet.notify_all()
 
     def let_go(self) -> None:
@@ -126,7 +138,10 @@ class Disk:
         filling = Filling()
         first, end = self.blocks.leaves(block)
         base = first * self.data.leaf
-        for run in self._runs(first, end, wanted):
+        runs = list(self._runs(first, end, wanted))
+        if len(runs) > 1:
+            self._expect((runs[0][0], runs[-1][1]))
+        for run in runs:
             start, stop = self.data.span(*run)
             part = view[start - base : stop - base]
             with spent.on(SOURCE):
@@ -144,6 +159,11 @@ class Disk:
         if wanted is None:
             return self.data.clip(first, end)
         return ((first + start, first + stop) for start, stop in marked(wanted, 0, end - first))
+
+    def _expect(self, leaves: Run) -> None:
+        start, stop = self.data.span(*leaves)
+        if self.source and not (self.twin and self.twin.expect(start, stop - start)):
+            self.source.expect(start, stop - start)
 
     def read_into(self, offset: int, view: memoryview) -> int:
         """Read from the source, or from a copy of it that the host made."""

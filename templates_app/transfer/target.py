@@ -357,6 +357,10 @@ class Target:
             return None
         image, data = self._open_published(host, self.spec.have), self.disk.data
 
+        def expect(offset: int, length: int) -> None:
+            with self._watch:
+                image.expect(offset, length)
+
         def read(offset: int, view: memoryview) -> int:
             self._check()
             receive(len(view))
@@ -370,7 +374,14 @@ class Target:
             there = DataMap(runs, data.size, data.leaf)
             compared = self.spec.compared if self.spec.stamp == self._stamp else 0
             found = difference(
-                image.size, there, self.disk, read=read, buffer=buffer, done=self._count, compared=compared
+                image.size,
+                there,
+                self.disk,
+                expect=expect,
+                read=read,
+                buffer=buffer,
+                done=self._count,
+                compared=compared,
             )
             with self._watch:
                 if image.stamp() != self._stamp:

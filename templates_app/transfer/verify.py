@@ -74,11 +74,12 @@ def holds(read_into: ReadInto, table: Table, run: Run, buffer: memoryview) -> bo
     """Whether a run of leaves of any kind and length reads back as it should, zeros included."""
     inside = list(table.data.clip(*run))
     outside = [(run[0] + first, run[0] + end) for first, end in _gaps_within(inside, run)]
+    upwards = sorted([*((part, True) for part in inside), *((part, False) for part in outside)])
     return all(
-        holds_data(read_into, table, piece, buffer) for part in inside for piece in pieces(part, table.data)
-    ) and all(
-        holds_zeros(read_into, table.data, piece, buffer)
-        for part in outside
+        holds_data(read_into, table, piece, buffer)
+        if data
+        else holds_zeros(read_into, table.data, piece, buffer)
+        for part, data in upwards
         for piece in pieces(part, table.data)
     )
 

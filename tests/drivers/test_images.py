@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 
@@ -50,6 +51,25 @@ def test_a_source_can_be_read_anywhere(bench: Bench, host: Driver, offset: int, 
         assert source.read_into(offset, buffer) == length
         assert bytes(buffer) == content[offset : offset + length]
     source.close()
+
+
+def test_a_source_gives_what_is_expected_of_it_in_pieces_in_part_or_not_at_all(
+    bench: Bench, host: Driver
+) -> None:
+    with closing(host.open_source(bench.add_vm("golden", known_bytes()))) as source:
+
+        def read(offset: int, length: int) -> bytes:
+            buffer = aligned(bytes(length))
+            assert source.read_into(offset, buffer) == length
+            return bytes(buffer)
+
+        source.expect(0, SIZE)
+        pieces = [read(at, min(69_632, SIZE - at)) for at in range(0, SIZE, 69_632)]
+        assert b"".join(pieces) == known_bytes()
+        source.expect(4096, SIZE)
+        assert read(RUNS[1][0], 4096) == known_bytes()[RUNS[1][0] :][:4096]
+        assert read(4096, 4096) == known_bytes()[4096:8192]
+        assert read(0, SIZE) == known_bytes()
 
 
 def test_the_stamp_of_a_source_follows_its_content(bench: Bench, host: Driver) -> None:

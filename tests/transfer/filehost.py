@@ -78,6 +78,9 @@ class FileSource:
             else:
                 position = data
 
+    def expect(self, offset: int, length: int) -> None:
+        pass
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         return os.preadv(self._file, [buffer], offset)
 

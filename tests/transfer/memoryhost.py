@@ -192,6 +192,9 @@ class MemorySource:
             self._place.call("extent")
             yield extent
 
+    def expect(self, offset: int, length: int) -> None:
+        self._place.call("expect")
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         kind = self._place.call("read")
         data = self._disk.content[offset : offset + len(buffer)]

@@ -25,6 +25,15 @@ def test_the_source_is_read_once_for_all_hosts(tmp_path: Path) -> None:
     assert source.read == len(made.content)
 
 
+def test_a_block_in_several_pieces_is_announced_to_its_source(tmp_path: Path) -> None:
+    leaves = (random.Random(number).randbytes(LEAF) + bytes(LEAF) for number in range(4))
+    made = disk_of(b"".join(leaves) + random.Random(9).randbytes(2 * BLOCK), [], LEAF)
+    job = make_job(tmp_path, ["t0"], ["disk0"], sealed=seal(tmp_path, made))
+    source, host = source_with(made), Place()
+    assert drive(job, World(source=source, t0=host)).code("t0") == "published"
+    assert source.calls["expect"] == 2  # of the four blocks there are
+
+
 def test_zeros_inside_data_are_not_sent(tmp_path: Path) -> None:
     content = random.Random(1).randbytes(BLOCK) + bytes(3 * BLOCK) + random.Random(2).randbytes(LEAF)
     hosts = places(1)

@@ -10,6 +10,7 @@ from providers_app.drivers.base import Extent, Missing, Refused, Source
 from providers_app.drivers.clusters import GuestContent
 
 from . import domains, downloads
+from .downloads import Downloads
 from .host import Host
 from .storage import Facts, Volume
 
@@ -49,15 +50,19 @@ class LibvirtSource(Source):
     def __init__(self, host: Host, volume: Volume) -> None:
         self._host = host
         self._volume = volume
+        self._downloads = Downloads(host.connection, volume)
         self.size = volume.facts().size
 
     def extents(self) -> Iterator[Extent]:
         runs = downloads.data_runs(self._host.connection, self._volume, 0, self.size)
         return blocks.alternating(runs, self.size)
 
+    def expect(self, offset: int, length: int) -> None:
+        self._downloads.expect(offset, min(length, self.size - offset))
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
-        return downloads.get(self._host.connection, self._volume, offset, buffer[:wanted]) if wanted else 0
+        return self._downloads.read(offset, buffer[:wanted]) if wanted else 0
 
     def stamp(self) -> str:
         try:
@@ -66,7 +71,7 @@ class LibvirtSource(Source):
             raise source_missing(self._host, self._volume.name) from error
 
     def close(self) -> None:
-        pass
+        self._downloads.close()
 
 
 def source_missing(host: Host, name: str) -> Missing:

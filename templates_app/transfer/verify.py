@@ -13,6 +13,7 @@ ReadInto = Callable[[int, memoryview], int]
 
 PIECE = LONGEST_VIEW
 STRETCH = 4 << 20  # what one thread reads back before another has its turn
+SPAN = 32 << 20  # and how far apart its ends are at most: a host that knows no holes may send all in between
 
 
 def read_fully(read_into: ReadInto, offset: int, view: memoryview) -> bool:
@@ -45,11 +46,12 @@ def stretches(runs: Iterable[Run], data: DataMap) -> Iterator[list[Run]]:
     stretch: list[Run] = []
     leaves = 0
     for first, end in (piece for run in runs for piece in pieces(run, data)):
-        stretch.append((first, end))
-        leaves += end - first
-        if leaves * data.leaf >= STRETCH:
+        far = stretch and (end - stretch[0][0]) * data.leaf > SPAN
+        if far or leaves * data.leaf >= STRETCH:
             yield stretch
             stretch, leaves = [], 0
+        stretch.append((first, end))
+        leaves += end - first
     if stretch:
         yield stretch
 

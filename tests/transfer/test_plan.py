@@ -7,6 +7,7 @@ from templates_app.transfer.changes import compare
 from templates_app.transfer.digest import Table, leaf_digests
 from templates_app.transfer.extents import marked, merged, without
 from templates_app.transfer.plan import Blocks, DataMap
+from templates_app.transfer.verify import SPAN, STRETCH, stretches
 
 LEAF, BLOCK = 4096, 4 * 4096
 
@@ -113,6 +114,21 @@ def test_changes_turn_one_version_into_the_other(pair: tuple[bytes, bytes]) -> N
             made[start : start + LEAF] = new[start : start + LEAF]
     assert made == new
     assert changes.kept_count() == sum(end - first for first, end in changes.kept())
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100))))
+def test_stretches_are_all_of_it_in_order_and_no_more_than_one_thread_should_have(
+    ends: list[tuple[int, int]],
+) -> None:
+    leaf = 1 << 20
+    runs = merged(ends)
+    cut = list(stretches(runs, DataMap(runs, 100 * leaf, leaf)))
+    assert [at for stretch in cut for first, end in stretch for at in range(first, end)] == [
+        at for first, end in runs for at in range(first, end)
+    ]
+    for stretch in cut:
+        assert sum(end - first for first, end in stretch) * leaf <= STRETCH
+        assert (stretch[-1][1] - stretch[0][0]) * leaf <= SPAN
 
 
 @given(maps())

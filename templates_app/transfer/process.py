@@ -27,7 +27,7 @@ from .job import Cancel, Command, Job, Join, LaneJob, Limit, Publish, Stop, enco
 _CHUNK = 1 << 16
 _LONGEST_LINE = 8 << 20
 _GRACE_SECONDS = 5.0
-_KEPT_MEMORY = {  # glibc: what libraries allocate for each megabyte is not given back to the kernel each time
+KEPT_MEMORY = {  # glibc: what libraries allocate for each megabyte is not given back to the kernel each time
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_TOP_PAD_": str(16 << 20),
@@ -51,7 +51,7 @@ class Engine:
         """Start the child and hand it the job. ``stderr`` as for Popen: the parent's own if None."""
         process = start_module(
             "templates_app.transfer.__main__",
-            env=clean_environment(_KEPT_MEMORY | _bytecode() | dict(environment or {})),
+            env=clean_environment(KEPT_MEMORY | _bytecode() | dict(environment or {})),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

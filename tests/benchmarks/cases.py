@@ -26,14 +26,18 @@ CASES: Mapping[str, list[Making]] = {
     "fanout": [
         _with(0.10, fan_out, targets=1),
         _with(0.10, fan_out, targets=4),
-        _with(0.10, fan_out, targets=8),
+        _with(0.09, fan_out, targets=8),
     ],
-    "libvirt": [_with(0.07, libvirt_hosts), _with(0.06, libvirt_hosts, bits=10**9)],
+    "libvirt": [
+        _with(0.08, libvirt_hosts, times=2),  # as the goal beside cp was found
+        _with(0.06, libvirt_hosts, bits=10**9),
+        _with(0.02, libvirt_hosts, many_holes=True),
+    ],
     "delta": [
         _with(0.05, delta, targets=1, clustered=True),
         _with(0.05, delta, targets=1, clustered=False),
-        _with(0.06, delta, targets=4, clustered=True),
-        _with(0.06, delta, targets=4, clustered=False),
+        _with(0.05, delta, targets=4, clustered=True),
+        _with(0.05, delta, targets=4, clustered=False),
     ],
     "resume": [_with(0.04, resume)],
     "slow": [_with(0.05, slow_lane), _with(0.03, links)],

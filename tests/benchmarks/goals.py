@@ -120,13 +120,17 @@ def _of_time(peers: Names, proven: Names) -> list[Goal]:
 
 def _of_libvirt() -> list[Goal]:
     one, three, cp, link = "rasweb, 1 host", "rasweb, 3 hosts", "cp into the pool, 1 host", "the link itself"
+    virsh, daemon = "virsh up, down, cmp, 1 host", "the daemon alone"
     return [
         Goal(f"{case}: {text}", limit, _beside("wall", case, of, to))
         for case, text, limit, of, to in (
             ("libvirt", "time of 1 host, beside cp", 1.9, one, cp),
             ("libvirt", "time of 3 hosts, to that of 1", 1.5, three, one),
+            ("libvirt", "time of 1 host, to that of its daemon alone", 1.5, one, f"{daemon}, 1 host"),
+            ("libvirt", "time of 3 hosts, to that of their daemons alone", 1.5, three, f"{daemon}, 3 hosts"),
             ("libvirt, links", "time of 1 host, to that of its link", 1.9, one, link),
             ("libvirt, links", "time of 3 hosts, to that of 1", 1.5, three, one),
+            ("libvirt, many holes", "time of 1 host, beside virsh that proves", 1.0, one, virsh),
         )
     ]
 

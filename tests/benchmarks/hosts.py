@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from templates_app.transfer.job import Address
+from templates_app.transfer.process import KEPT_MEMORY
 from tests.lab.bench import LibvirtBench
 from tests.lab.hosts import LONGEST_BASE, Lab, obstacle
 from tests.lab.links import linked
@@ -17,10 +21,10 @@ from tests.lab.links import linked
 from .measure import Found, flush, run_together
 from .peers import CP
 from .rounds import ENGINE, LIMIT, Case, Entry
-from .site import Site, half_full, site
+from .site import Site, half_full, site, thinned
 
 HOSTS = 3
-LINKED = "libvirt, links"
+LINKED, MANY_HOLES = "libvirt, links", "libvirt, many holes"
 _UPLOAD = (
     'virsh -q -c "$1" vol-create-as "$2" copy.raw "$4" --format raw --allocation 0 && '
     'virsh -q -c "$1" vol-upload --sparse copy.raw "$3" --pool "$2"'
@@ -38,20 +42,25 @@ class Host:
 
 
 @contextmanager
-def libvirt_hosts(folder: Path, size: int, share: float, bits: int = 0) -> Iterator[Case]:
-    """``bits``: what the link of each host takes in a second; 0 for hosts on this machine, over unix sockets."""
-    name = LINKED if bits else "libvirt"
+def libvirt_hosts(
+    folder: Path, size: int, share: float, *, times: int = 1, bits: int = 0, many_holes: bool = False
+) -> Iterator[Case]:
+    """An image of so many ``times`` the size. ``bits``: what the link of each host takes in a second; 0 for hosts on
+    this machine, over unix sockets. ``many_holes``: one after each 256 KiB."""
+    size *= times
+    name = LINKED if bits else MANY_HOLES if many_holes else "libvirt"
+    counts = (1,) if many_holes else (1, HOSTS)
     if why := obstacle():
         yield Case(name, "", share, [], notes=[f"Not measured: {why}."])
         return
     base = folder / "lab"
     with ExitStack() as stack:
         place = stack.enter_context(site(folder, "libvirt"))
-        lab = stack.enter_context(Lab(HOSTS, base if len(str(base)) <= LONGEST_BASE else None))
+        lab = stack.enter_context(Lab(max(counts), base if len(str(base)) <= LONGEST_BASE else None))
         pools = [LibvirtBench(place.folder, host) for host in lab.hosts]
         for pool in pools:
             stack.callback(pool.close)
-        source = place.image("half", half_full(size), size)
+        source = place.image("half", thinned(size, size // 2) if many_holes else half_full(size), size)
         place.seal(source)
         if bits:
             addresses = stack.enter_context(linked(lab.hosts, bits))
@@ -61,14 +70,17 @@ def libvirt_hosts(folder: Path, size: int, share: float, bits: int = 0) -> Itera
             hosts = [Host(pool, pool.settings, pool.host.uri) for pool in pools]
             where = "on this machine, over unix sockets"
         about = (
-            f"An image of {size >> 20} MiB, half of it holes, to libvirt hosts {where}. "
+            f"An image of {size >> 20} MiB, half of it holes{', 256 KiB each' if many_holes else ''}, "
+            f"to libvirt hosts {where}. "
             "Reading back asks the host, which may answer from its memory."
         )
-        entries = [entry for count in (1, HOSTS) for entry in _entries(place, source, hosts[:count])]
+        entries = [entry for count in counts for entry in _entries(place, source, hosts[:count])]
         if bits:
             entries.append(Entry("the link itself", partial(_pass, place.data(source), bits), LIMIT))
         else:
-            entries += [_cp(place, source, hosts[:count]) for count in (1, HOSTS)]
+            entries += [_cp(place, source, hosts[:count]) for count in counts]
+        if name == "libvirt":
+            entries += [_alone(place, source, hosts[:count]) for count in counts]
         yield Case(name, about, share, entries, partial(_clear, place, pools))
 
 
@@ -118,6 +130,25 @@ def _engine(place: Site, source: Path, hosts: Sequence[Host]) -> Found:
     for host in hosts:
         _flush_all(host.pool)
     return found
+
+
+def _alone(place: Site, source: Path, hosts: Sequence[Host]) -> Entry:
+    daemons = [host.pool.host._daemon() for host in hosts]
+    work = partial(_daemon, place.data(source), hosts)
+    return Entry(f"the daemon alone, {_count(hosts)}", work, LIMIT, daemons=daemons)
+
+
+def _daemon(data: int, hosts: Sequence[Host]) -> Found:
+    """See ``daemon``. The start of its process does not count."""
+    pools = [word for host in hosts for word in (host.uri, host.pool.pool)]
+    command = [sys.executable, "-m", "tests.benchmarks.daemon", str(data), *pools]
+    done = subprocess.run(
+        command, env={**os.environ, **KEPT_MEMORY}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    begun = time.perf_counter()
+    for host in hosts:
+        _flush_all(host.pool)
+    return Found(wall=float(done.stdout) + time.perf_counter() - begun)
 
 
 def _virsh(place: Site, source: Path, hosts: Sequence[Host], line: str) -> Found:

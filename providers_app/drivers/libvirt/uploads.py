@@ -37,7 +37,7 @@ def lengthen(connection: Any, volume: Volume, now: int, size: int) -> None:
 class Uploads:
     """All that is written to one volume, in one stream as long as that goes on upwards.
 
-    To begin a stream costs a host as much as to take in a megabyte. So what is left out on the way is a hole within
+    To begin a stream takes a host as long as half a megabyte does. So what is left out on the way is a hole within
     one, where that is safe: a hole cuts the file off where it ends. There are none but in a volume that was blank,
     beyond all that was ever written to it, and one more to the end of the volume gives the file its length back. A
     stream that breaks leaves it as short as it is: whoever takes it up has to ``lengthen`` it.

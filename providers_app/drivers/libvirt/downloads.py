@@ -17,7 +17,7 @@ from .storage import Volume
 MESSAGE = 256 << 10
 """What a host sends at once at most."""
 _PASSED_OVER = 512 << 10  # as much comes in the time that it takes to begin another stream
-_SHORTEST_NAP, _LONGEST_NAP = 0.0005, 0.008
+_SHORTEST_NAP, _LONGEST_NAP = 0.002, 0.008
 _FIRST_STEP, _LONGEST_HOLE_STEP, _LONGEST_SKIP = 1 << 20, 64 << 20, 15 << 20
 _SPARSE = 1  # VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM
 _NONBLOCK = 1  # VIR_STREAM_NONBLOCK

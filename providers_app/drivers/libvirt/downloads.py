@@ -86,7 +86,7 @@ class _Download:
             native.give_up(stream)
 
     def _go_to(self, offset: int) -> None:
-        """Pass over what nobody asks for: a hole at once, much data by leaving it to no stream at all."""
+        """Pass over what nobody asks for: a hole at once, much data by another stream that begins behind it."""
         while self._stream is not None and (gap := offset - self.at) > 0:
             if self._hole:
                 self._advance(min(self._hole, gap))

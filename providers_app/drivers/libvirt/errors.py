@@ -22,7 +22,13 @@ _FROM_RPC = 7
 
 _DENIED = {OPERATION_DENIED, AUTH_FAILED, AUTH_CANCELLED, ACCESS_DENIED, AUTH_UNAVAILABLE}
 _UNABLE = {NO_SUPPORT, INVALID_ARG, XML_ERROR, XML_DETAIL, CONFIG_UNSUPPORTED, XML_INVALID_SCHEMA}
-_LOST = ("client socket is closed", "keepalive timeout", "connection closed", "End of file while reading")
+_LOST = (
+    "client socket is closed",
+    "keepalive timeout",
+    "connection closed",
+    "End of file while reading",
+    "support keepalive protocol",  # of a connection that was closed before it was asked for
+)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from providers_app.drivers import DriverError, Sink, Unreachable
-from providers_app.drivers.libvirt import uploads
+from providers_app.drivers.libvirt import connection, uploads
+from providers_app.drivers.libvirt.errors import errors
 from tests.drivers.benches import IMAGE, NAME
 from tests.drivers.copying import aligned
 from tests.lab.bench import LibvirtBench
@@ -155,6 +157,18 @@ def test_a_host_that_is_lost_while_it_is_read_back_is_noticed(bench: LibvirtBenc
         any(not sink.read_into(offset, there) for offset in range((1 << 20) + 4096, SIZE, 4096))
     bench.host.wait()
     sink.close()
+
+
+def test_a_connection_that_is_lost_before_it_is_kept_alive_is_one_to_a_host_that_is_gone(
+    bench: LibvirtBench,
+) -> None:
+    link = connection.library().openAuth(bench.host.uri, [[], None, None], 0)
+    bench.host.kill_daemon()
+    bench.host.wait()
+    while link.isAlive():
+        time.sleep(0.01)
+    with pytest.raises(Unreachable), errors("the connection", "alpha"):
+        link.setKeepAlive(5, 3)
 
 
 def test_after_a_fault_nothing_counts_as_taken(bench: LibvirtBench) -> None:

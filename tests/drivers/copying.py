@@ -32,6 +32,10 @@ def publish(
 
 
 def read_all(origin: Source | Sink, size: int) -> bytes:
-    buffer = aligned(bytes(size))
-    count = origin.read_into(0, buffer)
+    return read_at(origin, 0, size)
+
+
+def read_at(origin: Source | Sink, offset: int, length: int) -> bytes:
+    buffer = aligned(bytes(length))
+    count = origin.read_into(offset, buffer)
     return bytes(buffer[:count])

@@ -6,13 +6,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from providers_app.drivers import CloneSpec, Definition, Driver, Image, Missing, Refused
 from tests.drivers.benches import GUEST, IMAGE, NAME, RUNS, SIZE, Bench, known_bytes
-from tests.drivers.copying import aligned, fill, publish, read_all
+from tests.drivers.copying import aligned, fill, publish, read_all, read_at
 
 UNRESOLVED = "win11-v1-{digest12}.raw"
 UNKNOWN = replace(IMAGE, digest="")
@@ -57,12 +58,7 @@ def test_a_source_gives_what_is_expected_of_it_in_pieces_in_part_or_not_at_all(
     bench: Bench, host: Driver
 ) -> None:
     with closing(host.open_source(bench.add_vm("golden", known_bytes()))) as source:
-
-        def read(offset: int, length: int) -> bytes:
-            buffer = aligned(bytes(length))
-            assert source.read_into(offset, buffer) == length
-            return bytes(buffer)
-
+        read = partial(read_at, source)
         source.expect(0, SIZE)
         pieces = [read(at, min(69_632, SIZE - at)) for at in range(0, SIZE, 69_632)]
         assert b"".join(pieces) == known_bytes()
@@ -123,12 +119,7 @@ def test_what_is_expected_may_be_read_in_pieces_in_part_or_not_at_all(host: Driv
     sink = host.stage(NAME, SIZE, IMAGE)
     fill(sink, known_bytes())
     sink.flush()
-
-    def read(offset: int, length: int) -> bytes:
-        buffer = aligned(bytes(length))
-        assert sink.read_into(offset, buffer) == length
-        return bytes(buffer)
-
+    read = partial(read_at, sink)
     sink.expect(0, SIZE)
     pieces = [read(at, min(69_632, SIZE - at)) for at in range(0, SIZE, 69_632)]
     assert b"".join(pieces) == known_bytes()

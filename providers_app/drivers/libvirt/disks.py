@@ -86,13 +86,13 @@ class Blank:
     """A fresh volume, of which we know where it was written: everything else reads as zeros without being asked."""
 
     def __init__(self, *, known: bool) -> None:
-        self._known = known
+        self.known = known
         self._runs: list[tuple[int, int]] = []
         self._lock = threading.Lock()
 
     def untouched(self) -> bool:
         with self._lock:
-            return self._known and not self._runs
+            return self.known and not self._runs
 
     def wrote(self, offset: int, length: int) -> None:
         with self._lock:
@@ -103,7 +103,7 @@ class Blank:
 
     def within(self, offset: int, length: int) -> list[tuple[int, int]] | None:
         """Return the written runs in a range; None when nobody knows."""
-        if not self._known:
+        if not self.known:
             return None
         end = offset + length
         with self._lock:

@@ -90,12 +90,15 @@ class _Download:
         while self._stream is not None and (gap := offset - self.at) > 0:
             if self._hole:
                 self._advance(min(self._hole, gap))
-            elif not self._next(memoryview(bytearray(min(gap, MESSAGE)))) or (
-                not self._hole and offset - self.at > _PASSED_OVER
-            ):
+            elif not self._take_in(gap):
                 self.close()
         if self._stream is None:
             self._begin(offset)
+
+    def _take_in(self, gap: int) -> bool:
+        """Receive some of a gap. False at the end of the volume, and where another stream is sooner behind the gap."""
+        count = self._next(memoryview(bytearray(min(gap, MESSAGE))))
+        return bool(count) and (bool(self._hole) or gap - count <= _PASSED_OVER)
 
     def _begin(self, offset: int) -> None:
         length = self.end - offset

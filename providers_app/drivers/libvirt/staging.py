@@ -73,8 +73,8 @@ class LibvirtSink(Sink):
                 self._head[offset : offset + inside] = data[:inside]
                 self._head_unsaved = True
         if inside < len(data):
-            self._send(offset + inside, data[inside:])
             self._blank.wrote(offset + inside, len(data) - inside)
+            self._send(offset + inside, data[inside:])
 
     def copy_from(self, ref: str, beat: Callable[[int], None]) -> bool:
         """Fill it by the host itself, of which nobody sees the beginning before it is published: see ``copies``."""
@@ -121,7 +121,7 @@ class LibvirtSink(Sink):
                 self._apart = self._apart or self._host.pool_apart()
                 volume = images.existing(self._apart, self._note.volume, self._host)
                 volume.opening = self._volume.opening
-                blank = self.size if self._blank.untouched() else None
+                blank = self.size if self._blank.known else None
                 self._uploads = Uploads(self._apart.connection, volume, blank=blank)
             return self._uploads
 

@@ -80,13 +80,13 @@ class Greeting:
             rotate(settings.LOG_DIR / "rasweb.log", LOG_BYTES)
 
     def _greet(self) -> None:
-        say = self._command.stdout.write
-        say(f"rasweb is ready: {self._address}/")
         link = setup.link(self._address)
         connections.close_all()
+        lines = [f"rasweb is ready: {self._address}/"]
         if link:
-            say(f"Create the first administrator here (works once, for a day): {link}")
-        say("Press Ctrl-C to stop.")
+            lines.append(f"Create the first administrator here (works once, for a day): {link}")
+        lines.append("Press Ctrl-C to stop.")
+        self._command.stdout.write("\n".join(lines))  # at once: who waits for the first line has all of them
 
 
 def _lock() -> Lock:

@@ -11,7 +11,8 @@ from django.db.models import ProtectedError
 from providers_app import secrets
 from providers_app.allowed import allowed
 from providers_app.drivers import KINDS, fields
-from providers_app.drivers.base import DriverError, Survey
+from providers_app.drivers.base import Survey
+from providers_app.drivers.errors import DriverError
 from providers_app.drivers.setting import Field
 from providers_app.hostcalls import HostAddress, call
 from providers_app.models import Installation, Provider, Reachability

@@ -17,7 +17,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from providers_app.crew import Crew
-from providers_app.drivers.base import DriverError, Survey, Unreachable
+from providers_app.drivers.base import Survey
+from providers_app.drivers.errors import DriverError, Unreachable
 from providers_app.hostcalls import HostAddress, call_many
 from providers_app.models import Inventory, Provider, Reachability
 from rasweb.refusals import Refusal

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from providers_app import connections, health
 from providers_app import menu as menus
 from providers_app.drivers import KINDS
-from providers_app.drivers.base import DriverError
+from providers_app.drivers.errors import DriverError
 from providers_app.forms import LimitForm, ProviderForm, in_bytes, in_mib, kinds
 from providers_app.looks import LOOKS
 from providers_app.models import Installation, Provider

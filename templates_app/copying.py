@@ -13,7 +13,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from providers_app import health
-from providers_app.drivers.base import DriverError, Image, Survey
+from providers_app.drivers.base import Image, Survey
+from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
 from rasweb import workers
 from rasweb.quantities import size

@@ -14,7 +14,8 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from providers_app import health
-from providers_app.drivers.base import VM, Can, CloneSpec, DriverError, Refused, Unreachable
+from providers_app.drivers.base import VM, Can, CloneSpec
+from providers_app.drivers.errors import DriverError, Refused, Unreachable
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal, bad_input_refused

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from providers_app import health
-from providers_app.drivers.base import Unreachable
+from providers_app.drivers.errors import Unreachable
 from providers_app.hostcalls import call
 from providers_app.models import Provider
 from rasweb.rows import standing

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from providers_app import health
-from providers_app.drivers.base import DriverError, Mark, Unreachable
+from providers_app.drivers.base import Mark
+from providers_app.drivers.errors import DriverError, Unreachable
 from providers_app.hostcalls import call
 from providers_app.models import Installation, Inventory
 from templates_app import lanes

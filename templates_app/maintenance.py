@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
-from providers_app.drivers.base import VM, CloneSpec, DriverError, Missing, Survey
+from providers_app.drivers.base import VM, CloneSpec, Survey
+from providers_app.drivers.errors import DriverError, Missing
 from providers_app.hostcalls import Stopped
 from rasweb.refusals import Refusal
 from rasweb.rows import standing

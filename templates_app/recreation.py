@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from providers_app import health
-from providers_app.drivers.base import DriverError
+from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
 from rasweb.rows import standing

@@ -14,7 +14,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from providers_app.connections import CALL_SECONDS
-from providers_app.drivers.base import DriverError, Image, Refused, Survey
+from providers_app.drivers.base import Image, Survey
+from providers_app.drivers.errors import DriverError, Refused
 from providers_app.hostcalls import Stopped
 from providers_app.models import Provider
 from rasweb.refusals import Refusal

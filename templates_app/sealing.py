@@ -14,7 +14,8 @@ from django.utils import timezone
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
 from providers_app.drivers import load
-from providers_app.drivers.base import VM, Definition, DriverError, Missing, NoSpace, Refused, Survey
+from providers_app.drivers.base import VM, Definition, Survey
+from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused
 from providers_app.hostcalls import Stopped
 from rasweb import workers
 from rasweb.quantities import size

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
-from providers_app.drivers.base import Can, DriverError
+from providers_app.drivers.base import Can
+from providers_app.drivers.errors import DriverError
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal

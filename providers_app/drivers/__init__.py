@@ -13,19 +13,15 @@ from .base import (
     Definition,
     Disk,
     Driver,
-    DriverError,
     Extent,
     Image,
     Mark,
     Misfit,
-    Missing,
-    NoSpace,
-    Refused,
     Sink,
     Source,
     Survey,
-    Unreachable,
 )
+from .errors import DriverError, Missing, NoSpace, Refused, Unreachable
 from .setting import Field
 
 KINDS: Mapping[str, str] = {

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from . import files
-from .base import Extent, Missing, Sink, Source
+from .base import Extent, Sink, Source
+from .errors import Missing
 from .files import Folder, stamp_of
 from .mounts import copies_within
 

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from . import qcow2, zstd
-from .base import Extent, Refused, Source
+from .base import Extent, Source
 from .blocks import alternating
+from .errors import Refused
 from .qcow2 import Header
 
 HOLE = -1

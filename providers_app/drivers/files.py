@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
-from .base import Refused, Unreachable
+from .errors import Refused, Unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")

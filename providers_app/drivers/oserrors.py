@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .base import DriverError, Missing, NoSpace, Refused, Unreachable
+from .errors import DriverError, Missing, NoSpace, Refused, Unreachable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}

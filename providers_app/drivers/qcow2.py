@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rasweb import processes
 
 from . import files
-from .base import Refused
+from .errors import Refused
 from .files import Folder
 
 MAGIC = b"QFI\xfb"

@@ -9,7 +9,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from .base import Driver, DriverError, Missing, NoSpace, Refused, Unreachable
+from .base import Driver
+from .errors import DriverError, Missing, NoSpace, Refused, Unreachable
 
 VERBS = (
     "register",

@@ -9,7 +9,8 @@ import pytest
 from django.utils import timezone
 
 from providers_app import connections, health
-from providers_app.drivers.base import VM, Survey, Unreachable
+from providers_app.drivers.base import VM, Survey
+from providers_app.drivers.errors import Unreachable
 from providers_app.models import Inventory, Provider, Reachability
 from providers_app.status import word
 from tests.product import wait_for

@@ -12,7 +12,7 @@ from django_q.models import OrmQ
 
 from providers_app import health
 from providers_app.drivers import open_driver
-from providers_app.drivers.base import DriverError
+from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
 from templates_app import reconciler, tasks
 from templates_app.creation import NewTemplate, create

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from providers_app.drivers.base import Refused
+from providers_app.drivers.errors import Refused
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
 from templates_app import (

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from providers_app.drivers import files, qcow2
-from providers_app.drivers.base import (
-    VM,
-    Can,
-    CloneSpec,
-    Driver,
-    Mark,
-    Missing,
-    Refused,
-    Sink,
-    Source,
-    Survey,
-)
+from providers_app.drivers.base import VM, Can, CloneSpec, Driver, Mark, Sink, Source, Survey
 from providers_app.drivers.blocks import FileSource
+from providers_app.drivers.errors import Missing, Refused
 
 from . import images, layout, listing, machines
 from .errors import errors

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Image, Mark, Refused
+from providers_app.drivers.base import Image, Mark
 from providers_app.drivers.blocks import FileSink
+from providers_app.drivers.errors import Refused
 
 from . import notes
 from .errors import errors

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from providers_app.drivers.base import Missing, Refused, Unreachable
+from providers_app.drivers.errors import Missing, Refused, Unreachable
 from providers_app.drivers.files import Folder, Root, gone, open_below, parse_json, shown
 
 from .errors import errors

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from providers_app.drivers import blocks, files, qcow2
-from providers_app.drivers.base import VM, Can, Definition, Disk, DriverError, Image, Refused, Survey
+from providers_app.drivers.base import VM, Can, Definition, Disk, Image, Survey
+from providers_app.drivers.errors import DriverError, Refused
 from providers_app.drivers.files import Folder, shown
 
 from . import notes

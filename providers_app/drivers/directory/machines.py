@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from providers_app.drivers import blocks, files, qcow2
-from providers_app.drivers.base import VM, CloneSpec, Mark, Missing, Refused
+from providers_app.drivers.base import VM, CloneSpec, Mark
+from providers_app.drivers.errors import Missing, Refused
 from providers_app.drivers.files import Folder
 
 from . import notes

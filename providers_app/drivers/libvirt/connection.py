@@ -7,7 +7,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from providers_app.drivers.base import Refused, Unreachable
+from providers_app.drivers.errors import Refused, Unreachable
 
 from .errors import errors
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from providers_app.drivers import qcow2
-from providers_app.drivers.base import DriverError, Missing, NoSpace, Refused, Unreachable
+from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused, Unreachable
 
 from . import disks, downloads, notes, uploads
 from .host import Host

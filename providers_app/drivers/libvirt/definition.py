@@ -13,7 +13,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files, wire
-from providers_app.drivers.base import Definition, Refused
+from providers_app.drivers.base import Definition
+from providers_app.drivers.errors import Refused
 
 from . import xmltext
 

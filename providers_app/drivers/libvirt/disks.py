@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 
 from providers_app.drivers import blocks, qcow2
-from providers_app.drivers.base import Extent, Missing, Refused, Source
+from providers_app.drivers.base import Extent, Source
 from providers_app.drivers.clusters import GuestContent
+from providers_app.drivers.errors import Missing, Refused
 
 from . import domains, downloads
 from .downloads import Downloads

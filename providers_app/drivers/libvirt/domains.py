@@ -11,7 +11,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
-from providers_app.drivers.base import VM, Disk, DriverError, Missing, Refused
+from providers_app.drivers.base import VM, Disk
+from providers_app.drivers.errors import DriverError, Missing, Refused
 
 from . import definition, notes, storage, xmltext
 from . import errors as faults

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from providers_app.drivers.base import Unreachable
+from providers_app.drivers.errors import Unreachable
 
 from . import native
 from .native import AT_HOLE, NOTHING_YET

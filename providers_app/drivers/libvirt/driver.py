@@ -6,18 +6,8 @@ from collections.abc import Callable
 from threading import Event
 
 from providers_app.drivers import files
-from providers_app.drivers.base import (
-    VM,
-    CloneSpec,
-    Definition,
-    Driver,
-    Mark,
-    Misfit,
-    Missing,
-    Sink,
-    Source,
-    Survey,
-)
+from providers_app.drivers.base import VM, CloneSpec, Definition, Driver, Mark, Misfit, Sink, Source, Survey
+from providers_app.drivers.errors import Missing
 
 from . import disks, events, fit, images, listing, machines, staging, uri
 from .host import Host

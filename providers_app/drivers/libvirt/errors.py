@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from providers_app.drivers.base import DriverError, Missing, NoSpace, Refused, Unreachable
+from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused, Unreachable
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 
-from providers_app.drivers.base import Unreachable
+from providers_app.drivers.errors import Unreachable
 
 from . import connection, uri
 from .errors import NO_SUPPORT, code_of, errors

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files, wire
-from providers_app.drivers.base import Definition, Misfit, Refused
+from providers_app.drivers.base import Definition, Misfit
+from providers_app.drivers.errors import Refused
 
 from . import definition, xmltext
 from . import errors as faults

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
-from providers_app.drivers.base import DriverError, Missing, Refused, Unreachable
+from providers_app.drivers.errors import DriverError, Missing, Refused, Unreachable
 
 from . import connection, locks, notes, storage, uri, xmltext
 from .errors import errors

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from providers_app.drivers import files
-from providers_app.drivers.base import DriverError, Mark, Missing, Refused
+from providers_app.drivers.base import Mark
+from providers_app.drivers.errors import DriverError, Missing, Refused
 
 from . import locks, notes, storage
 from .disks import changed, conflict

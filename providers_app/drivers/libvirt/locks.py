@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from providers_app.drivers.base import Unreachable
+from providers_app.drivers.errors import Unreachable
 
 
 class Lock:

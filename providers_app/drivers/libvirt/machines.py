@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from providers_app.drivers import files
-from providers_app.drivers.base import VM, CloneSpec, DriverError, Mark, Missing, Refused
+from providers_app.drivers.base import VM, CloneSpec, Mark
+from providers_app.drivers.errors import DriverError, Missing, Refused
 
 from . import definition, disks, domains, images, locks, networks, notes
 from .domains import Domain

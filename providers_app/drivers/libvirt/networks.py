@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Missing
+from providers_app.drivers.errors import Missing
 
 from . import xmltext
 from .host import Host

@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from providers_app.drivers import files, wire
-from providers_app.drivers.base import Mark, Missing
+from providers_app.drivers.base import Mark
+from providers_app.drivers.errors import Missing
 
 from . import downloads, uploads
 from .storage import Pool, Volume

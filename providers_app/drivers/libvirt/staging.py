@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from providers_app.drivers import files
-from providers_app.drivers.base import DriverError, Image, Mark, Missing, Sink, Unreachable
+from providers_app.drivers.base import Image, Mark, Sink
+from providers_app.drivers.errors import DriverError, Missing, Unreachable
 
 from . import copies, disks, downloads, images, locks, notes, uploads
 from .disks import Blank, conflict

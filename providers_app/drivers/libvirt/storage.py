@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Missing, Unreachable
+from providers_app.drivers.errors import Missing, Unreachable
 
 from . import errors as faults
 from . import xmltext

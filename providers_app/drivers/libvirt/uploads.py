@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from providers_app.drivers.base import Unreachable
+from providers_app.drivers.errors import Unreachable
 
 from . import native
 from .storage import Volume

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Refused
+from providers_app.drivers.errors import Refused
 
 from .fields import DEFAULT_SOCKET
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element, SubElement
 
-from providers_app.drivers.base import DriverError
+from providers_app.drivers.errors import DriverError
 
 LARGEST = 16 << 20
 

@@ -6,18 +6,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from providers_app.drivers import files, qcow2
-from providers_app.drivers.base import (
-    VM,
-    Can,
-    CloneSpec,
-    Driver,
-    Image,
-    Mark,
-    Missing,
-    Sink,
-    Source,
-    Survey,
-)
+from providers_app.drivers.base import VM, Can, CloneSpec, Driver, Image, Mark, Sink, Source, Survey
+from providers_app.drivers.errors import Missing
 from providers_app.drivers.simulator import hosts, images, machines
 from providers_app.drivers.simulator.disks import SimulatorSink, SimulatorSource, image_of
 from providers_app.drivers.simulator.errors import errors

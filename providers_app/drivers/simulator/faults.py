@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from providers_app.drivers.base import NoSpace, Refused, Unreachable
+from providers_app.drivers.errors import NoSpace, Refused, Unreachable
 from providers_app.drivers.files import Folder
 
 FILE = "faults"

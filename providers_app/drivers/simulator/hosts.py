@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Definition, Missing, Refused, Unreachable
+from providers_app.drivers.base import Definition
+from providers_app.drivers.errors import Missing, Refused, Unreachable
 from providers_app.drivers.files import Root, gone, open_below, shown
 from providers_app.drivers.simulator.errors import errors
 from providers_app.drivers.simulator.index import BLOBS, FILE, LOCK, Blob, Index, Machine, Store

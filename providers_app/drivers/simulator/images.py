@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from providers_app.drivers import files
-from providers_app.drivers.base import Mark, Refused
+from providers_app.drivers.base import Mark
+from providers_app.drivers.errors import Refused
 from providers_app.drivers.simulator.index import Held, Index, Store
 from providers_app.drivers.simulator.machines import changed, users
 

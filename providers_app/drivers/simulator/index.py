@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from providers_app.drivers import files, wire
-from providers_app.drivers.base import Definition, Mark, Missing, Refused, Unreachable
+from providers_app.drivers.base import Definition, Mark
+from providers_app.drivers.errors import Missing, Refused, Unreachable
 from providers_app.drivers.files import Folder, Root
 
 FILE, LOCK, BLOBS = "simulator.json", "lock", "blobs"

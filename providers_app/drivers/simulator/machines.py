@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from providers_app.drivers import blocks, files, qcow2
-from providers_app.drivers.base import VM, CloneSpec, Disk, Mark, Missing, Refused
+from providers_app.drivers.base import VM, CloneSpec, Disk, Mark
+from providers_app.drivers.errors import Missing, Refused
 from providers_app.drivers.simulator.index import Blob, Held, Index, Machine, Store
 
 GUESTS, VMS = "guests", "vms"

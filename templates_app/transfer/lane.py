@@ -161,7 +161,7 @@ class Lane:
             threading.Thread(target=self._do, args=(work,), name=f"{self.id}-{number}", daemon=True).start()
 
     def _works(self) -> list[Callable[[], None]]:
-        if any(target.staged and target.sink.sequential for target in self._targets):
+        if any(target.staged.begun and target.staged.sink.sequential for target in self._targets):
             return [self._write_all, self._read_back]
         return [self._write_and_help] * self._trip.writers
 
@@ -225,7 +225,7 @@ class Lane:
         with self._trip.lock:
             while self._helpers:
                 self.news.wait(self._trip.tuning.nap_seconds)
-        kept = [self._dispose(target, host) for target in self._targets if target.staged]
+        kept = [self._dispose(target, host) for target in self._targets if target.staged.begun]
         self.ended = True
         if self.fault:
             self.report(self._failure(self.fault, kept=any(kept)))
@@ -301,7 +301,7 @@ class Lane:
         waiting = partial(self.pace.paused, piece)
         for start, stop in spans:
             part = piece.buffer.view[start - piece.base : stop - piece.base]
-            self._sender.send(target.sink, start, part, waiting)
+            self._sender.send(target.staged.sink, start, part, waiting)
         return Landed(piece.block, piece.leaves, leaves, data)
 
     def _await_proofs(self, target: Target) -> None:

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .adoption import Difference, difference
+from .adoption import Adoption, Difference
 from .basis import Basis, Unfit
 from .disk import Disk, Filling, Twin
 from .events import PublishedImage
-from .extents import Run, data_runs, gaps, marked, merged, without
-from .faults import Fault, checksum_mismatch, content_changed, fault_of
+from .extents import Run, gaps, marked, merged, without
+from .faults import Fault, checksum_mismatch
 from .job import Base, LaneDisk
 from .journal import Journal, Subject, claims
-from .plan import DataMap
-from .ports import Host, Sink, Source
+from .ports import Host
 from .spent import COPY, Spent
+from .staged import Staged
 from .tuning import Tuning
-from .verify import PIECE, differing, holds, holds_data, holds_zeros, stretches
+from .verify import PIECE, differing, holds_data, holds_zeros, stretches
 from .watch import Watch
 
 DIGEST_PLACE = "{digest12}"
@@ -69,60 +69,42 @@ class Target:
         self.landed_since = 0.0
         self.unread: deque[list[Run]] = deque()
         self._claimed = bytearray(disk.blocks.count)
-        self._sink: Sink | None = None
         self._committed: tuple[str, Any] | None = None
         self._journal: Journal | None = None
         self._twin: Twin | None = None
         self._watch, self._spent, self._check, self._tuning = watch, spent, check, tuning
-
-    @property
-    def staged(self) -> bool:
-        return self._sink is not None
-
-    @property
-    def sink(self) -> Sink:
-        if self._sink is None:
-            raise RuntimeError("the target was not staged")
-        return self._sink
+        self._adoption = Adoption(disk, spec, spec.have, watch=watch, check=check) if spec.have else None
+        self.staged = Staged(disk, spec.name, watch=watch, check=check, tuning=tuning)
 
     def stage(self, host: Host, mark: Any, buffer: memoryview) -> None:
         """Begin, or go on with what an earlier run left: keep what its journal claims and a read-back proves. Where
         nothing is left, begin with a copy that the host makes of what it has, if there is such a thing."""
-        self._begin(host, mark)
-        subject = Subject(self.sink.token, self.disk.data.size, self.disk.data.leaf)
+        self.staged.begin(host, mark)
+        subject = Subject(self.staged.sink.token, self.disk.data.size, self.disk.data.leaf)
         claimed = claims(self.spec.journal, subject)
         if claimed:
             kept = self._resume(claimed, buffer)
         else:
             if os.path.exists(self.spec.journal):
-                self._begin_anew(host, mark)
+                self.staged.begin_anew(host, mark)
             kept = self._copy_base(host, mark, buffer)
             if not self.based:
-                self._clear([(0, self.disk.data.leaves)])
+                self.staged.clear([(0, self.disk.data.leaves)])
         if self.needs is None and not self.based:
-            self._reserve()
+            self.staged.reserve()
         self._claim(kept)
-
-    def _begin(self, host: Host, mark: Any) -> None:
-        with self._watch:
-            self._sink = host.stage(self.spec.name, self.disk.data.size, mark)
-
-    def _begin_anew(self, host: Host, mark: Any) -> None:
-        with self._watch:
-            self.sink.abort()
-        self._begin(host, mark)
 
     def _resume(self, claimed: list[Run], buffer: memoryview) -> list[Run]:
         leaves = self.disk.data.leaves
         if not self.disk.table.known:
             kept = merged(self.disk.blocks.leaves(block) for block in self._unseen(claimed))
-            self._clear(gaps(kept, leaves))
+            self.staged.clear(gaps(kept, leaves))
             return kept
         kept = merged(self._proven(claimed, buffer))
         needs = bytearray(leaves)
         for first, end in without(self.disk.data.runs, kept):
             needs[first:end] = b"\x01" * (end - first)
-        self._clear(without(gaps(kept, leaves), self.disk.data.runs))
+        self.staged.clear(without(gaps(kept, leaves), self.disk.data.runs))
         self._need(needs)
         return kept
 
@@ -138,7 +120,7 @@ class Target:
         for run in claimed:
             for part in self.disk.blocks.cut(run):
                 self._check()
-                if self._holds(part, buffer):
+                if self.staged.holds(part, buffer):
                     self._count(part)
                     yield part
 
@@ -160,7 +142,7 @@ class Target:
         except Unfit as unfit:
             self.unbased = unfit.fault
             self.done = 0
-            self._begin_anew(host, mark)
+            self.staged.begin_anew(host, mark)
             return []
         self.based = True
         return kept
@@ -168,37 +150,37 @@ class Target:
     def _copy_from(self, base: Base, host: Host, buffer: memoryview) -> list[Run]:
         basis = Basis(self.disk, base, watch=self._watch, check=self._check, tuning=self._tuning)
         if base.manifest is None:
-            basis.copy(self.sink, lambda copied: self._copied(copied, self.total, 2))
-            self._flush()
-            basis.check_twin(self._read, buffer)
-            self._twin = self.disk.twin = Twin(self.sink)
+            basis.copy(self.staged.sink, lambda copied: self._copied(copied, self.total, 2))
+            self.staged.flush()
+            basis.check_twin(self.staged.read_into, buffer)
+            self._twin = self.disk.twin = Twin(self.staged.sink)
             self.done = self.total // 2
             return []
         if not base.proven:
             basis.check_size(host)
-            basis.copy(self.sink, lambda copied: self._copied(copied, self.total, 2))
+            basis.copy(self.staged.sink, lambda copied: self._copied(copied, self.total, 2))
             return self._repair(buffer)
         changes = basis.changes(host, buffer)
         kept = list(changes.kept())
         most = sum(self.disk.data.bytes_between(*run) for run in kept)
-        basis.copy(self.sink, lambda copied: self._copied(copied, most, 1))
+        basis.copy(self.staged.sink, lambda copied: self._copied(copied, most, 1))
         basis.check_unchanged(host)
-        self._clear(changes.emptied)
-        self._flush()
-        basis.check_copy(self._read, changes, buffer)
+        self.staged.clear(changes.emptied)
+        self.staged.flush()
+        basis.check_copy(self.staged.read_into, changes, buffer)
         self._need(changes.altered)
         return kept
 
     def _repair(self, buffer: memoryview) -> list[Run]:
         """Read all of a copy of which nothing is known; return what is right, have the rest sent."""
         data, needs, read = self.disk.data, bytearray(self.disk.data.leaves), 0
-        self._clear(gaps(data.runs, data.leaves))
-        self._flush()
+        self.staged.clear(gaps(data.runs, data.leaves))
+        self.staged.flush()
         for run in data.runs:
             for part in self.disk.blocks.cut(run):
                 self._check()
-                self._expect(part)
-                for leaf in differing(self._read, self.disk.table, part, buffer):
+                self.staged.expect(part)
+                for leaf in differing(self.staged.read_into, self.disk.table, part, buffer):
                     needs[leaf] = 1
                 read += data.bytes_between(*part)
                 self.done = (self.total + read) // 2
@@ -213,7 +195,7 @@ class Target:
     def _claim(self, kept: list[Run]) -> None:
         if self._journal:
             self._journal.close()
-        subject = Subject(self.sink.token, self.disk.data.size, self.disk.data.leaf)
+        subject = Subject(self.staged.sink.token, self.disk.data.size, self.disk.data.leaf)
         self._journal = Journal(self.spec.journal, subject)
         self._journal.begin(kept)
 
@@ -221,40 +203,6 @@ class Target:
         proven = self.disk.data.bytes_between(*leaves)
         self.done += proven
         self.accepted += proven
-
-    def _holds(self, leaves: Run, buffer: memoryview) -> bool:
-        return holds(self._read, self.disk.table, leaves, buffer)
-
-    def _expect(self, leaves: Run) -> None:
-        start, stop = self.disk.data.span(*leaves)
-        with self._watch:
-            self.sink.expect(start, stop - start)
-
-    def _read(self, offset: int, view: memoryview) -> int:
-        with self._watch:
-            return self.sink.read_into(offset, view)
-
-    def _clear(self, runs: Iterable[Run]) -> None:
-        for run in runs:
-            start, stop = self.disk.data.span(*run)
-            for offset in range(start, stop, self._tuning.clear_bytes):
-                self._check()
-                with self._watch:
-                    self.sink.hole(offset, min(self._tuning.clear_bytes, stop - offset))
-
-    def _flush(self) -> None:
-        with self._watch:
-            self.sink.flush()
-
-    def _reserve(self) -> None:
-        """Tell the host what will be written, where that is known to be no zeros."""
-        if not self.disk.table.known:
-            return
-        for run in self.disk.data.runs:
-            self._check()
-            start, stop = self.disk.data.span(*run)
-            with self._watch:
-                self.sink.reserve(start, stop - start)
 
     def lacks(self, leaves: Run) -> bytes | None:
         """Which of these leaves are needed, one byte for each; None for all that hold data."""
@@ -282,9 +230,9 @@ class Target:
             return False
         self._claimed[block] = 0
         leaves = self.disk.blocks.leaves(block)
-        if self._holds(leaves, memoryview(bytearray(PIECE))):
+        if self.staged.holds(leaves, memoryview(bytearray(PIECE))):
             return True
-        self._clear([leaves])
+        self.staged.clear([leaves])
         return False
 
     def land(self, landed: Landed) -> None:
@@ -297,7 +245,7 @@ class Target:
     @property
     def ahead(self) -> bool:
         """Whether writing has got so far that it should wait for what is read back."""
-        return self.sink.sequential and self._unproven > self._tuning.unproven_bytes
+        return self.staged.sink.sequential and self._unproven > self._tuning.unproven_bytes
 
     def flush_due(self) -> bool:
         return bool(self.landed) and (
@@ -312,7 +260,7 @@ class Target:
 
     def flush(self, landed: list[Landed]) -> None:
         """Make durable what landed, then say so in the journal, then let it be read back."""
-        self._flush()
+        self.staged.flush()
         if self._journal and not self._twin:
             self._journal.add(item.settled for item in landed)
         self.done += sum(item.data for item in landed) // (2 if self._twin else 1)
@@ -323,10 +271,10 @@ class Target:
 
     def read_back(self, stretch: list[Run], buffer: memoryview) -> None:
         """Compare durable pieces with what they should be."""
-        self._expect((stretch[0][0], stretch[-1][1]))
+        self.staged.expect((stretch[0][0], stretch[-1][1]))
         for piece in stretch:
             self._check()
-            if not holds_data(self._read, self.disk.table, piece, buffer):
+            if not holds_data(self.staged.read_into, self.disk.table, piece, buffer):
                 raise checksum_mismatch()
 
     def proved(self, stretch: list[Run]) -> None:
@@ -345,80 +293,26 @@ class Target:
         """Look at some leaves that were never written, the end of the disk among them."""
         for leaf in self.disk.data.zero_samples():
             self._check()
-            if not holds_zeros(self._read, self.disk.data, (leaf, leaf + 1), buffer):
+            if not holds_zeros(self.staged.read_into, self.disk.data, (leaf, leaf + 1), buffer):
                 raise checksum_mismatch()
 
     def adopt(self, host: Host, buffer: memoryview, receive: Callable[[int], None]) -> Difference | None:
-        """Read the image that is already published there, if any; None when it is the wanted one.
-
-        ``receive`` waits until so many bytes may be read. CONTENT_CHANGED when it changes meanwhile.
-        """
-        if not self.spec.have:
+        """Read the image that is already published there, if any; see :meth:`Adoption.compare`."""
+        if self._adoption is None:
             return None
-        image, data = self._open_published(host, self.spec.have), self.disk.data
-
-        def expect(offset: int, length: int) -> None:
-            with self._watch:
-                image.expect(offset, length)
-
-        def read(offset: int, view: memoryview) -> int:
-            self._check()
-            receive(len(view))
-            with self._watch:
-                return image.read_stored(offset, view)
-
-        try:
-            with self._watch:
-                self._stamp = image.stamp()
-                runs = data_runs(self._watch.alive(image.extents()), data.size, data.leaf)
-            there = DataMap(runs, data.size, data.leaf)
-            compared = self.spec.compared if self.spec.stamp == self._stamp else 0
-            found = difference(
-                image.size,
-                there,
-                self.disk,
-                expect=expect,
-                read=read,
-                buffer=buffer,
-                done=self._count,
-                compared=compared,
-            )
-            with self._watch:
-                if image.stamp() != self._stamp:
-                    raise content_changed()
-        finally:
-            with self._watch:
-                image.close()
-        return found
-
-    def _open_published(self, host: Host, ref: str) -> Source:
-        try:
-            with self._watch:
-                return host.open_source(ref)
-        except Exception as error:
-            if (fault := fault_of(error)).code == "PREREQUISITE":  # it was in order when it was published
-                raise content_changed(fault.text.rstrip(".")) from error
-            raise
+        return self._adoption.compare(host, buffer, receive=receive, done=self._count)
 
     def commit(self, host: Host, mark: Any) -> PublishedImage:
-        """Publish; only ever called for a target whose every leaf is proven.
-
-        An image that is there already is confirmed: the host may have taken it for changed.
-        """
-        digest = self.disk.digest
-        if self.spec.have:
-            name = self.spec.name.replace(DIGEST_PLACE, digest[:12])
-            if self.spec.stamp != self._stamp:
-                with self._watch:
-                    host.confirm(name, mark, self._stamp)
-            return PublishedImage(self.spec.have, name, self.disk.data.size, self._stamp, digest)
+        """Publish, or confirm what is published; only ever called for a target whose every leaf is proven."""
+        name = self.spec.name.replace(DIGEST_PLACE, self.disk.digest[:12])
+        if self._adoption:
+            return self._adoption.confirm(host, name, mark)
         self._end_reading()
-        with self._watch:
-            image = self.sink.commit(self.spec.name.replace(DIGEST_PLACE, digest[:12]), mark)
+        image = self.staged.commit(name, mark)
         self._committed = image.name, mark
         if self._journal:
             self._journal.delete()
-        return PublishedImage(image.ref, image.name, image.size, image.stamp, digest)
+        return PublishedImage(image.ref, image.name, image.size, image.stamp, self.disk.digest)
 
     def _end_reading(self) -> None:
         if self._twin:
@@ -429,9 +323,7 @@ class Target:
         self._end_reading()
         if self._journal:
             self._journal.close()
-        if self._sink:
-            with self._watch:
-                self._sink.close()
+        self.staged.close()
 
     def discard(self, host: Host) -> None:
         """Remove what is staged, and its journal; also what was published here while another disk could not be."""
@@ -439,9 +331,8 @@ class Target:
         if self._committed:
             with self._watch:
                 host.remove(*self._committed)
-        elif self._sink:
-            with self._watch:
-                self._sink.abort()
+        else:
+            self.staged.abort()
         if self._journal:
             self._journal.delete()
         self.close()

@@ -18,7 +18,8 @@ LONGEST_HANG = 20.0
 
 @dataclass(frozen=True)
 class Trouble:
-    """What goes wrong at the ``at``-th call of ``call``: error, refuse, full, io, bug, hang, rot, slow or change."""
+    """What goes wrong at the ``at``-th call of ``call``: error, refuse, full, io, bug, hang, rot, slow, change or
+    touch, which is a change that the bytes read do not show."""
 
     call: str
     at: int
@@ -244,8 +245,9 @@ class MemorySink:
         for offset in range(0, len(content), step):
             part = content[offset : offset + step]
             kind = self._place.call("copy-step")
-            if kind == "change":
+            if kind in ("change", "touch"):
                 disk.generation += 1
+            if kind == "change":
                 part = part[:-1] + bytes([part[-1] ^ 1])
             if kind == "rot":
                 at = next((at for at, byte in enumerate(part) if byte), -1)

@@ -10,14 +10,12 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from .buffers import Buffer
-from .convoy import Convoy, Piece
+from .convoy import Piece
 from .disk import Disk
 from .events import (
     COPYING,
@@ -32,6 +30,7 @@ from .events import (
 )
 from .extents import Run
 from .faults import Closed, Fault, content_changed, fault_of
+from .intake import Intake
 from .job import LaneJob
 from .limiter import Bucket
 from .ports import Host
@@ -51,9 +50,6 @@ class Lane:
         self.watch = Watch()
         self.spent = Spent()
         self.bucket = Bucket(job.bandwidth)
-        self.pace = Pace(trip.tuning.laggard_seconds, limit=self.bucket.most)
-        self.missing: list[bytearray] = []
-        self.pieces: set[Piece] = set()
         self.fault: Fault | None = None
         self._failed_at = 0.0
         self.reported = False
@@ -63,14 +59,12 @@ class Lane:
         self.copies_source = any(disk.base and not disk.base.manifest for disk in job.disks)
         self.news = threading.Condition(trip.lock)
         self._trip, self._job = trip, job
-        self._work = threading.Condition(trip.lock)
+        pace = Pace(trip.tuning.laggard_seconds, limit=self.bucket.most)
+        self._intake = Intake(trip.lock, pace, self._lacking, self.spent)
         self._proofs = Proofs(trip.lock, self.news, self.spent)
         self._sender = Sender(
             self.bucket, trip.bucket, watch=self.watch, spent=self.spent, lock=trip.lock, check=self.check
         )
-        self._queue: deque[Piece] = deque()
-        self._in_flight: set[Piece] = set()
-        self._convoy: Convoy | None = None
         self._targets: list[Target] = []
         self._phase = COPYING
         self._helpers = 0
@@ -125,7 +119,7 @@ class Lane:
             Target(disk, spec, watch=self.watch, spent=self.spent, check=self.check, tuning=tuning)
             for disk, spec in zip(disks, self._job.disks, strict=True)
         ]
-        self.missing = [target.missing for target in self._targets]
+        self._intake.missing = [target.missing for target in self._targets]
         self._enter(COPYING if any(not disk.have for disk in self._job.disks) else VERIFYING)
         if not self._trip.seals:
             self._adopt(host, buffer)
@@ -154,7 +148,7 @@ class Lane:
         with self._trip.lock:
             self.check()
             self.aboard = True
-            self._trip.first_convoy().join(self)
+            self._trip.first_convoy().join(self._intake)
             works = self._works()
             self._helpers = len(works)
         for number, work in enumerate(works):
@@ -195,11 +189,10 @@ class Lane:
                 self.news.wait(self._trip.tuning.nap_seconds)
 
     def _note_copied(self) -> None:
-        if self._copied or self.pieces or any(1 in missing for missing in self.missing):
+        if self._copied or not self._intake.complete:
             return
         self._copied = True
-        self._leave_convoy()
-        self._work.notify_all()
+        self._intake.end()
         if self._phase == COPYING:
             self._enter(VERIFYING)
 
@@ -271,7 +264,7 @@ class Lane:
         self._proofs.help(self._targets, self.check)
 
     def _write_all(self) -> None:
-        while (piece := self._take()) is not None:
+        while (piece := self._intake.take(self._over)) is not None:
             try:
                 self._finish(piece, self._write(piece))
             except BaseException as error:  # noqa: BLE001 - whatever ends a lane is reported
@@ -279,17 +272,11 @@ class Lane:
                 self.fail(self._explained(error))
                 self._finish(piece, None)
 
-    def _take(self) -> Piece | None:
-        with self._trip.lock:
-            while not self._queue or self.fault:
-                if self.fault or self._copied:
-                    return None
-                with self.spent.waiting_for(self._convoy.spent) if self._convoy else nullcontext():
-                    self._work.wait()
-            piece = self._queue.popleft()
-            self._in_flight.add(piece)
-            self.pace.begin(piece)
-            return piece
+    def _over(self) -> bool:
+        return self._copied or self.fault is not None
+
+    def _lacking(self, disk: int, leaves: Run) -> bytes | None:
+        return self._targets[disk].lacks(leaves)
 
     def _write(self, piece: Piece) -> Landed:
         target = self._targets[piece.disk]
@@ -298,7 +285,7 @@ class Lane:
             return Landed(piece.block, piece.leaves, [], data)
         self._await_proofs(target)
         leaves, spans = target.portion(piece.leaves, piece.filling)
-        waiting = partial(self.pace.paused, piece)
+        waiting = partial(self._intake.pace.paused, piece)
         for start, stop in spans:
             part = piece.buffer.view[start - piece.base : stop - piece.base]
             self._sender.send(target.staged.sink, start, part, waiting)
@@ -315,41 +302,12 @@ class Lane:
 
     def _finish(self, piece: Piece, landed: Landed | None) -> None:
         with self._trip.lock:
-            self._in_flight.discard(piece)
-            self.pieces.discard(piece)
-            piece.release(self)
-            self.pace.end(piece, landed.data if landed else 0)
+            self._intake.finish(piece, landed.data if landed else 0)
             if landed:
                 self._targets[piece.disk].land(landed)
-            if not self.pieces and self._convoy:
-                self._convoy.look()
             self.news.notify_all()
 
-    # What others do to the lane. Lock held for lacks, joined, arrived, leave, check
-
-    def lacks(self, disk: int, leaves: Run) -> bytes | None:
-        return self._targets[disk].lacks(leaves)
-
-    def joined(self, convoy: Convoy) -> None:
-        self._convoy = convoy
-
-    def arrived(self, piece: Piece) -> None:
-        self._queue.append(piece)
-        self._work.notify()
-
-    def leave(self) -> None:
-        """Leave the convoy; what was not yet begun is missing again."""
-        self._queue.clear()
-        for piece in self.pieces - self._in_flight:
-            self.missing[piece.disk][piece.block] = 1
-            piece.release(self)
-        self.pieces &= self._in_flight
-        self._leave_convoy()
-
-    def _leave_convoy(self) -> None:
-        if self._convoy:
-            self._convoy.part(self)
-            self._convoy = None
+    # What others do to the lane. Lock held for check
 
     def check(self) -> None:
         if self.fault:
@@ -366,9 +324,9 @@ class Lane:
         self.fault = fault
         self._failed_at = time.monotonic()
         self.aboard = True
-        self.leave()
+        self._intake.end()
         self._trip.look_at_departure()
-        for condition in (self._work, self._sender.closing, self._proofs.work, self.news):
+        for condition in (self._sender.closing, self._proofs.work, self.news):
             condition.notify_all()
         return True
 
@@ -396,8 +354,7 @@ class Lane:
         """Give up on a lane whose host does not answer; its threads are left to hang."""
         with self._trip.lock:
             self._fail(fault)
-            for piece in self._in_flight:
-                piece.abandon(self)
+            self._intake.abandon()
         self.report(self._failure(self.fault or fault, kept=True))
 
     def _failure(self, fault: Fault, *, kept: bool) -> Failed:

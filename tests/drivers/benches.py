@@ -9,6 +9,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,6 @@ BENCHES: dict[str, type[Bench]] = {"directory": DirectoryBench, "simulator": Sim
 IMAGE = Mark("here", "image", "template-1", 1, 0, "d1" * 32)
 GUEST = Mark("here", "guest", "guest-1")
 NAME = "win11-v1-0123456789ab.raw"
+UNRESOLVED = "win11-v1-{digest12}.raw"
+UNKNOWN = replace(IMAGE, digest="")
+OTHERS = replace(IMAGE, installation="elsewhere")

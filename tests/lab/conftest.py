@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.bench import LibvirtBench
+from tests.lab.desk import host
 from tests.lab.fixtures import lab, require
 from tests.lab.hosts import Lab
 
@@ -35,4 +36,4 @@ def small_lab() -> Iterator[Lab]:
         yield running
 
 
-__all__ = ["bench", "benches", "lab", "small_lab"]
+__all__ = ["bench", "benches", "host", "lab", "small_lab"]

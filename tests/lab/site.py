@@ -105,6 +105,12 @@ class Site:
     def until_ok(self, template: str = "win11") -> None:
         self.until(lambda: self.status(template)["distribution"] == "OK", "OK", template)
 
+    def until_word(self, name: str, word: str, template: str = "win11") -> None:
+        self.until(lambda: self.words(name, template)[1] == word, f"{word} on {name}", template)
+
+    def until_code(self, name: str, code: str, template: str = "win11") -> None:
+        self.until(lambda: self.words(name, template)[2] == code, f"{code} on {name}", template)
+
     def until_state(self, name: str, state: str) -> None:
         def said() -> bool:
             return any((row["name"], row["state"]) == (name, state) for row in self.run("provider", "list"))

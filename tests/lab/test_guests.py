@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,47 +11,11 @@ import pytest
 
 from providers_app.drivers import CloneSpec, Definition, Driver, DriverError, Missing, Refused, files
 from providers_app.drivers.libvirt import domains
-from tests.drivers.benches import GUEST, IMAGE
-from tests.drivers.copying import aligned
+from tests.drivers.benches import IMAGE
 from tests.lab.bench import LibvirtBench
-from tests.product import wait_for
+from tests.lab.desk import DESK, domain, first, remove_first, spec
 
-MIB = 1 << 20
 DISK_ONLY = 16  # VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
-DESK = replace(GUEST, owner="desk")
-
-
-@pytest.fixture
-def host(bench: LibvirtBench) -> Driver:
-    """A host with two versions of an image, and a guest of the first one."""
-    host = bench.connected()
-    for version in (1, 2):
-        mark = replace(IMAGE, version=version)
-        sink = host.stage(image(version), MIB, mark)
-        sink.write(0, aligned(bytes([version]) * MIB))
-        sink.flush()
-        sink.commit(image(version), mark)
-    host.clone(spec(host))
-    return host
-
-
-def image(version: int) -> str:
-    return f"win-v{version}-0123456789ab.raw"
-
-
-def first(host: Driver) -> str:
-    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == 1]
-    return ref
-
-
-def spec(host: Driver, version: int = 1, machine: str = "") -> CloneSpec:
-    (ref,) = [each.ref for each in host.survey().images if each.mark and each.mark.version == version]
-    hardware = f'{{"machine": "{machine}"}}' if machine else ""
-    return CloneSpec("desk", (ref,), ("raw",), True, Definition(32, 1, "", hardware), DESK)
-
-
-def domain(bench: LibvirtBench) -> Any:
-    return bench.libvirt.lookupByName("desk")
 
 
 def attach(bench: LibvirtBench, file: str, form: str = "raw") -> None:
@@ -64,15 +24,6 @@ def attach(bench: LibvirtBench, file: str, form: str = "raw") -> None:
         f"<source file='{bench.inner}/{file}'/><target dev='vdb' bus='virtio'/></disk>",
         2,
     )
-
-
-def stand_on(base: Path, form: str, overlay: Path) -> None:
-    """Make an overlay as anybody with a shell on the host would."""
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", base, overlay], check=True)
-
-
-def remove_first(host: Driver) -> None:
-    host.remove(image(1), replace(IMAGE, version=1))
 
 
 @pytest.mark.parametrize("verb", ["recreate", "delete"])
@@ -125,140 +76,6 @@ def test_the_disk_of_a_guest_whose_note_does_not_name_it_is_told_by_its_name(
     host.recreate(spec(host, 2)) if verb == "recreate" else host.delete_guest("desk", DESK)
     assert (bench.folder / "desk.disk1.raw").exists()
     assert bench.litter() == []
-
-
-def test_a_disk_of_a_guest_that_others_stand_on_is_kept(bench: LibvirtBench, host: Driver) -> None:
-    (guest,) = host.survey().guests
-    stand_on(bench.path(guest.disks[0].ref), "qcow2", bench.folder / "theirs.qcow2")
-    for delete in (lambda: host.delete_guest("desk", DESK), lambda: host.recreate(spec(host, 2))):
-        with pytest.raises(Refused, match=r"theirs\.qcow2") as refused:
-            delete()
-        assert refused.value.code == "IN_USE"
-    assert bench.path(guest.disks[0].ref).exists()
-
-
-def test_an_image_that_a_vm_names_by_pool_and_volume_is_in_use(bench: LibvirtBench, host: Driver) -> None:
-    host.delete_guest("desk", DESK)
-    name_by_pool(bench, bench.pool, first(host))
-    with pytest.raises(Refused, match="theirs"):
-        remove_first(host)
-
-
-def name_by_pool(bench: LibvirtBench, pool: str, volume: str, form: str = "raw") -> None:
-    """Define a VM whose disk is a volume of a pool, and no file."""
-    file = f"<source file='{bench.inner}/{volume}'/>"
-    named = {
-        "<disk type='file'": "<disk type='volume'",
-        file: f"<source pool='{pool}' volume='{volume}'/>",
-    }
-    bench.define("theirs", volume, form=form, edits=named)
-
-
-def test_an_image_that_a_vm_has_by_another_path_is_in_use(bench: LibvirtBench, host: Driver) -> None:
-    host.delete_guest("desk", DESK)
-    bench.define("theirs", f"../{bench.pool}/{first(host)}")
-    with pytest.raises(Refused, match="theirs"):
-        remove_first(host)
-
-
-def overlay(bench: LibvirtBench, host: Driver, folder: Path) -> None:
-    host.delete_guest("desk", DESK)
-    folder.mkdir(exist_ok=True)
-    stand_on(bench.path(first(host)), "raw", folder / "o.qcow2")
-
-
-@pytest.fixture
-def other(bench: LibvirtBench) -> Iterator[Path]:
-    """The folder of another pool, which has a link to ours."""
-    folder = bench.host.images / f"{bench.pool}-other"
-    folder.mkdir()
-    (folder / "link").symlink_to(bench.folder)
-    pool = bench.libvirt.storagePoolDefineXML(
-        f"<pool type='dir'><name>{folder.name}</name><target><path>{folder}</path></target></pool>"
-    )
-    pool.create()
-    yield folder
-    if pool.isActive():
-        pool.destroy()
-    pool.undefine()
-
-
-def test_an_overlay_that_came_to_another_pool_keeps_its_base(
-    bench: LibvirtBench, host: Driver, other: Path
-) -> None:
-    overlay(bench, host, other)
-    with pytest.raises(Refused, match=r"o\.qcow2"):
-        remove_first(host)
-
-
-def test_an_image_is_kept_while_another_pool_can_not_be_looked_at(
-    bench: LibvirtBench, host: Driver, other: Path
-) -> None:
-    host.delete_guest("desk", DESK)
-    (other / "theirs.raw").write_bytes(bytes(MIB))
-    pool = bench.libvirt.storagePoolLookupByName(other.name)
-    pool.refresh()
-    origin = pool.storageVolLookupByName("theirs.raw")
-    wanted = (
-        "<volume><name>c.qcow2</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>"
-    )
-    copying = threading.Thread(target=pool.createXMLFrom, args=(wanted, origin, 0))
-    with bench.host.copies_held():
-        copying.start()
-        wait_for(lambda: "c.qcow2" in pool.listVolumes(), 10, "the copy")
-        with pytest.raises(DriverError, match=other.name) as busy:
-            remove_first(host)
-        assert (busy.value.code, busy.value.permanent) == ("BUSY", False)
-    copying.join()
-    remove_first(host)
-
-
-def test_a_pool_whose_folder_is_gone_holds_nothing_up(bench: LibvirtBench, host: Driver, other: Path) -> None:
-    shutil.rmtree(other)
-    host.delete_guest("desk", DESK)
-    assert (host.survey().guests, bench.litter()) == ((), [])
-
-
-@pytest.mark.parametrize("way", ["..", "link"])
-def test_an_overlay_that_names_its_base_by_another_path_keeps_it(
-    bench: LibvirtBench, host: Driver, other: Path, way: str
-) -> None:
-    host.delete_guest("desk", DESK)
-    base = other / "link" if way == "link" else Path("..", bench.pool)
-    stand_on(base / first(host), "raw", other / "o.qcow2")
-    with pytest.raises(Refused, match=r"o\.qcow2"):
-        remove_first(host)
-
-
-def test_an_overlay_in_a_stopped_pool_keeps_all_images(
-    bench: LibvirtBench, host: Driver, other: Path
-) -> None:
-    overlay(bench, host, other)
-    bench.libvirt.storagePoolLookupByName(other.name).destroy()
-    name_by_pool(bench, other.name, "o.qcow2", "qcow2")
-    with pytest.raises(Refused, match=r"o\.qcow2.*theirs"):
-        remove_first(host)
-
-
-def test_an_overlay_on_one_that_no_host_can_look_into_keeps_all_images(
-    bench: LibvirtBench, host: Driver
-) -> None:
-    folder = bench.host.images / f"{bench.pool}-hidden"
-    overlay(bench, host, folder)
-    stand_on(folder / "o.qcow2", "qcow2", bench.folder / "top.qcow2")
-    with pytest.raises(Refused, match=r"o\.qcow2.*top\.qcow2"):
-        remove_first(host)
-
-
-def test_a_disk_that_no_host_can_look_into_keeps_all_images(bench: LibvirtBench, host: Driver) -> None:
-    folder = bench.host.images / f"{bench.pool}-hidden"
-    overlay(bench, host, folder)
-    bench.define("theirs", f"../{folder.name}/o.qcow2", form="qcow2")
-    with pytest.raises(Refused, match="no storage pool") as refused:
-        remove_first(host)
-    assert refused.value.code == "IN_USE"
-    bench.libvirt.lookupByName("theirs").undefine()
-    remove_first(host)
 
 
 def test_a_saved_guest_starts_with_its_new_disks(bench: LibvirtBench, host: Driver) -> None:

@@ -74,14 +74,6 @@ def until_moving(site: Site, name: str, template: str = "win11", *, proven: int 
     return found
 
 
-def until_word(site: Site, name: str, word: str, template: str = "win11") -> None:
-    site.until(lambda: site.words(name, template)[1] == word, f"{word} on {name}", template)
-
-
-def until_code(site: Site, name: str, code: str, template: str = "win11") -> None:
-    site.until(lambda: site.words(name, template)[2] == code, f"{code} on {name}", template)
-
-
 def image(site: Site, name: str) -> Path:
     """The file of the image that the product says is installed on a provider."""
     return site.benches[name].path(site.target(name)["image"].rpartition("/")[2])
@@ -96,7 +88,7 @@ def test_a_host_that_loses_power_in_the_middle_of_a_copy_is_finished_when_it_is_
     until_moving(site, "gamma")
     with site.without_power("gamma"):
         site.until_state("gamma", SILENT)
-        until_word(site, "beta", "OK")
+        site.until_word("beta", "OK")
         assert site.words("gamma")[:2] == (SILENT, "Distributing")
         assert site.status()["distribution"] == "Distributing"
         site.limit("gamma", 0)
@@ -121,7 +113,7 @@ def test_a_frozen_host_holds_up_no_other_and_is_finished_when_it_thaws(site: Sit
     site.create("beta", "gamma")
     until_moving(site, "gamma")
     with site.frozen("gamma"):
-        until_word(site, "beta", "OK")
+        site.until_word("beta", "OK")
         site.run("guest", "create", "win11", "--provider", "beta", "--wait")
         site.until_state("gamma", SILENT)
         assert site.words("gamma")[:2] == (SILENT, "Distributing")
@@ -144,7 +136,7 @@ def test_another_holder_takes_the_place_of_a_lost_source_and_without_one_the_cop
     until_moving(site, "beta", "alone")
     with site.without_power("alpha"):
         site.limit("gamma", 0)
-        until_code(site, "beta", "SOURCE_UNREACHABLE", "alone")
+        site.until_code("beta", "SOURCE_UNREACHABLE", "alone")
         site.until_ok("held")
         assert site.words("alpha", "held") == (SILENT, "OK", None)
         assert site.published("gamma", 1, template="held") == GOLDEN
@@ -180,7 +172,7 @@ def test_a_full_pool_is_refused_at_first_and_cleared_later_and_waits_for_retry(s
     filler = site.benches["delta"].path("filler")
     filler.write_bytes(bytes(20 * MIB))
     site.create("delta")
-    until_word(site, "delta", FAILED)
+    site.until_word("delta", FAILED)
     assert site.words("delta") == (STALE, FAILED, "NO_SPACE")
     text = site.target("delta")["error"]["text"]
     assert re.fullmatch(r"delta is too full: needs 8 MiB, \d MiB free\.", text), text
@@ -191,7 +183,7 @@ def test_a_full_pool_is_refused_at_first_and_cleared_later_and_waits_for_retry(s
     site.run("template", "retry", "win11", "delta")
     until_moving(site, "delta")
     fill(filler)
-    until_word(site, "delta", FAILED)
+    site.until_word("delta", FAILED)
     assert site.words("delta") == (STALE, FAILED, "NO_SPACE")
     assert "full" in site.target("delta")["error"]["text"]
     assert site.files("delta") == {"filler"}
@@ -223,8 +215,8 @@ def test_images_changed_and_deleted_by_hand_need_an_update_and_retry_mends_them(
     with changed.open("r+b") as file:
         file.write(b"changed by hand")
     lost.unlink()
-    until_code(site, "beta", "CONTENT_CHANGED")
-    until_code(site, "gamma", "CONTENT_LOST")
+    site.until_code("beta", "CONTENT_CHANGED")
+    site.until_code("gamma", "CONTENT_LOST")
     assert {site.words(name)[:2] for name in ("beta", "gamma")} == {(STALE, FAILED)}
     assert site.status()["distribution"] == FAILED
     for name in ("beta", "gamma"):

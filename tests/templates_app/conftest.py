@@ -23,6 +23,8 @@ from tests.templates_app.shelf import Shelf
 
 SIZE = 1 << 20
 BY = "test"
+OK = ("Ready", "OK")
+Drain = Callable[[], None]
 
 
 class Hosts:

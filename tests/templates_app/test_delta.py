@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,10 +20,7 @@ from templates_app.models import (
     TemplateVersion,
 )
 from templates_app.transfer.job import LEAF_SIZE, Base
-from tests.templates_app.conftest import BY, SIZE, Hosts, target_on, words
-
-OK = ("Ready", "OK")
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, OK, SIZE, Drain, Hosts, target_on, words
 
 
 def renew(template: Template, drain: Drain, *offsets: int) -> Template:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,9 @@ from templates_app.creation import NewTemplate, create
 from templates_app.models import Template
 from templates_app.models.template import CloneMethod
 from templates_app.status import template_status
-from tests.templates_app.conftest import BY, Hosts, target_on, words
+from tests.templates_app.conftest import BY, OK, Drain, Hosts, target_on, words
 
-OK = ("Ready", "OK")
 MIB = 1 << 20
-Drain = Callable[[], None]
 
 
 @pytest.fixture

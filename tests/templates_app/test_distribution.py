@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,10 @@ from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
 from templates_app import distribution, preflight, settling
 from templates_app.creation import NewTemplate, create
-from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
-from templates_app.states import Phase, TemplatePhase
+from templates_app.models import DistributionTarget, Template, TemplateVersion
+from templates_app.states import Phase
 from templates_app.status import template_status
-from tests.templates_app.conftest import BY, SIZE, Hosts, target_on, words
-
-OK = ("Ready", "OK")
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, OK, SIZE, Drain, Hosts, target_on, words
 
 
 def test_a_new_template_reaches_every_host_byte_for_byte(
@@ -73,20 +69,6 @@ def test_a_provider_can_be_added_later(hosts: Hosts, template: Template, drain: 
     assert hosts.images(late) == hosts.images(template.source_provider)
 
 
-def test_removing_a_provider_deletes_our_files_and_nothing_else(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    folder = hosts.path(three[1]) / "images"
-    (folder / "foreign.raw").write_bytes(b"not ours")
-    (folder / ".hidden").write_bytes(b"not ours either")
-    distribution.remove_providers(template, [three[1]], BY)
-    assert words(template)["left"] == ("Ready", "Removing provider")
-    drain()
-    assert "left" not in words(template)
-    assert sorted(file.name for file in folder.iterdir()) == [".hidden", "foreign.raw"]
-    assert words(template)["right"] == OK
-
-
 def test_a_foreign_file_with_our_exact_name_is_a_conflict_and_stays(
     hosts: Hosts, template: Template, drain: Drain
 ) -> None:
@@ -101,47 +83,6 @@ def test_a_foreign_file_with_our_exact_name_is_a_conflict_and_stays(
         ("Needs update", "Failed to distribute"),
     )
     assert hosts.images(late) == {name: b"somebody else's"}
-
-
-def test_nothing_is_left_of_an_image_that_was_deleted_by_hand(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    folder = hosts.path(three[1]) / "images"
-    [image] = folder.glob("win11*")
-    image.unlink()
-    hosts.check(three[1])
-    distribution.remove_providers(template, [three[1]], BY)
-    drain()
-    assert not template.targets.filter(provider=three[1]).exists()
-    assert list(folder.iterdir()) == []
-
-
-def test_a_removal_is_owed_to_a_provider_that_is_away(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    hosts.take_away(three[2])
-    for _ in range(3):
-        hosts.check(three[2])
-    distribution.remove_providers(template, [three[2]], BY)
-    drain()
-    assert words(template)["right"] == ("Not available", "Removing provider")
-    assert target_on(template, three[2]).owed
-    hosts.bring_back(three[2])
-    hosts.check(three[2])
-    drain()
-    assert "right" not in words(template)
-    assert hosts.images(three[2]) == {}
-
-
-def test_adding_again_takes_a_removal_back(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    distribution.remove_providers(template, [three[1]], BY)
-    distribution.add_providers(template, [three[1]], BY)
-    assert words(template)["left"] == ("Ready", "Adding provider")
-    drain()
-    assert words(template)["left"] == OK
-    assert Event.objects.filter(provider=three[1], note__contains="there already").exists()
 
 
 def test_a_failed_host_is_retried_alone(hosts: Hosts, template: Template, drain: Drain) -> None:
@@ -191,25 +132,6 @@ def test_an_image_changed_by_hand_gets_a_new_one_beside_it(
     assert len(images) == 2
     assert images[name].startswith(b"changed by hand")
     assert images[target_on(template, three[1]).images.get().name] == content
-
-
-def test_an_image_changed_by_hand_is_not_deleted_without_asking(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    [name] = hosts.images(three[1])
-    with (hosts.path(three[1]) / "images" / name).open("r+b") as image:
-        image.write(b"changed by hand")
-    hosts.check(three[1])
-    drain()
-    distribution.remove_providers(template, [three[1]], BY)
-    drain()
-    target = target_on(template, three[1])
-    assert target.error_code == "CONTENT_CHANGED"
-    assert name in hosts.images(three[1])
-    distribution.force_removal(target, BY)
-    drain()
-    assert hosts.images(three[1]) == {}
-    assert "left" not in words(template)
 
 
 def test_cancelling_an_addition_removes_the_provider_again(
@@ -305,44 +227,6 @@ def test_retry_says_when_the_provider_is_away(
         hosts.check(three[1])
     with pytest.raises(Refusal, match="not available"):
         distribution.retry(target_on(template, three[1]), BY)
-
-
-def test_deleting_a_template_takes_its_images_everywhere(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    distribution.delete(template, BY)
-    drain()
-    assert not Template.objects.exists()
-    for provider in three:
-        assert hosts.images(provider) == {}
-        assert hosts.hidden(provider) == []
-    assert Event.objects.filter(to_phase="deleted").exists()
-
-
-def test_a_deleted_template_stays_listed_while_a_removal_is_owed(
-    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
-) -> None:
-    hosts.take_away(three[2])
-    for _ in range(3):
-        hosts.check(three[2])
-    distribution.delete(template, BY)
-    drain()
-    assert Template.objects.get().phase == TemplatePhase.DELETING
-    hosts.bring_back(three[2])
-    hosts.check(three[2])
-    drain()
-    assert not Template.objects.exists()
-
-
-def test_forgetting_a_provider_leaves_its_files_and_names_them(
-    hosts: Hosts, three: list[Provider], template: Template
-) -> None:
-    [name] = hosts.images(three[1])
-    left = distribution.forget(three[1], BY)
-    assert any(ref.endswith(name) for ref in left)
-    assert name in hosts.images(three[1])
-    assert not Provider.objects.filter(name="left").exists()
-    assert Event.objects.filter(to_phase="forgotten").exists()
 
 
 def test_a_full_host_is_refused_before_a_byte_moves(

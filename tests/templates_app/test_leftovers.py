@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -16,9 +15,8 @@ from providers_app.models import Inventory, Provider
 from templates_app import distribution, lanes, leftovers
 from templates_app.models import Template
 from templates_app.states import Desired, Phase, TemplatePhase
-from tests.templates_app.conftest import BY, SIZE, Hosts, target_on
+from tests.templates_app.conftest import BY, SIZE, Drain, Hosts, target_on
 
-Drain = Callable[[], None]
 OLD = "win11-v7-0123456789ab.raw"
 
 

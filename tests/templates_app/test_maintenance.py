@@ -17,10 +17,7 @@ from templates_app import distribution, guests, maintenance, recreation
 from templates_app.models import GuestVM, RecreateRun, Template
 from templates_app.states import GuestPhase, RunPhase, TemplatePhase
 from templates_app.status import template_status
-from tests.templates_app.conftest import BY, Hosts, words
-
-OK = ("Ready", "OK")
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, OK, Drain, Hosts, words
 
 
 @pytest.fixture

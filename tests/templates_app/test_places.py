@@ -17,8 +17,6 @@ from templates_app.models import DiskVersion, DistributionTarget, Event, Templat
 from templates_app.states import Phase, TemplatePhase
 from tests.templates_app.conftest import Hosts, target_on
 
-Drain = Callable[[], None]
-
 
 def wait_on(template: Template, provider: Provider, **fields: Any) -> DistributionTarget:
     version = template.current_version

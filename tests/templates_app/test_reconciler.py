@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -16,9 +15,7 @@ from templates_app import guests, lanes, scrub
 from templates_app.models import GuestVM, Template
 from templates_app.reconciler import Reconciler
 from templates_app.states import GuestPhase, Phase, TemplatePhase
-from tests.templates_app.conftest import BY, Hosts, target_on
-
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, Drain, Hosts, target_on
 
 
 def test_manifests_that_no_version_names_are_deleted_after_a_day(template: Template) -> None:

@@ -17,9 +17,7 @@ from templates_app import creation, distribution, guests, maintenance, verificat
 from templates_app.creation import NewTemplate
 from templates_app.models import DistributionTarget, Event, Template
 from templates_app.states import Phase
-from tests.templates_app.conftest import BY, SIZE, Hosts, target_on, words
-
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, SIZE, Drain, Hosts, target_on, words
 
 
 def the_image(hosts: Hosts, target: DistributionTarget) -> Path:

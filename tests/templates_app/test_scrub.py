@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -17,9 +16,7 @@ from templates_app import scrub, tasks, verification
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.models.work import process_name
 from templates_app.states import Phase, TemplatePhase
-from tests.templates_app.conftest import Hosts, target_on, words
-
-Drain = Callable[[], None]
+from tests.templates_app.conftest import Drain, Hosts, target_on, words
 
 
 def verified(target: DistributionTarget, days: float) -> DistributionTarget:

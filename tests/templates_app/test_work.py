@@ -25,9 +25,7 @@ from templates_app.leases import Reaper
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.models.work import error, process_is_gone, process_name
 from templates_app.states import Phase, TemplatePhase
-from tests.templates_app.conftest import BY, Hosts, target_on
-
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, Drain, Hosts, target_on
 
 
 @pytest.fixture

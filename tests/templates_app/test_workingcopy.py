@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -18,9 +17,7 @@ from templates_app.models import Template
 from templates_app.reconciler import Reconciler
 from templates_app.states import TemplatePhase
 from templates_app.status import template_status
-from tests.templates_app.conftest import BY, Hosts
-
-Drain = Callable[[], None]
+from tests.templates_app.conftest import BY, Drain, Hosts
 
 
 @pytest.fixture

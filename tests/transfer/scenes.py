@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from templates_app.transfer.events import Failed, Published, Sealed
+from templates_app.transfer.events import Failed, Published, Sealed, Unbased
 
 from .drive import BLOCK, LEAF, LIMIT_SECONDS, Outcome, drive, make_job
 from .memoryhost import Disk, Place, Trouble, World, disk_of
@@ -115,3 +115,38 @@ def release(*all_places: Place) -> None:
 
 def whole(blocks: int) -> Disk:
     return disk_of(random.Random(blocks).randbytes(blocks * BLOCK), [], LEAF)
+
+
+Edit = tuple[int, str]
+
+
+def edited(disk: Disk, changes: Sequence[Edit], size: int | None = None) -> Disk:
+    """A later version of a disk: leaves with other data, or a page of it, or zeros; perhaps of another size."""
+    content = bytearray(disk.content)
+    leaves = -(-len(content) // LEAF)
+    for number, (leaf, kind) in enumerate(changes if leaves else ()):
+        start = leaf % leaves * LEAF
+        stop = min(len(content), start + (LEAF if kind != "page" else 512))
+        made = random.Random(number + 1000).randbytes(stop - start)
+        content[start:stop] = bytes(stop - start) if kind == "zeros" else made
+    if size is not None:
+        content = content[:size] + random.Random(size).randbytes(max(0, size - len(content)))
+    return disk_of(bytes(content), [], LEAF)
+
+
+def published(outcome: Outcome, lane: str = "t0") -> Published:
+    end = outcome.of(lane)
+    assert isinstance(end, Published), end
+    return end
+
+
+def why(outcome: Outcome) -> list[str]:
+    """The codes of why no copy was made of what a host had."""
+    return [event.code for event in outcome.events if isinstance(event, Unbased)]
+
+
+def large(changes: Sequence[Edit] = (), seed: int = 1) -> Disk:
+    """400 leaves, three quarters of them data, the last one short."""
+    made = random.Random(seed)
+    content = b"".join(made.randbytes(3 * LEAF) + bytes(LEAF) for _ in range(100))[: 400 * LEAF - LEAF - 100]
+    return edited(disk_of(content, [], LEAF), changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from templates_app.transfer.events import Event, Progress, Published, Sealed, Unbased
+from templates_app.transfer.events import Event, Progress
 from templates_app.transfer.job import Base, Cancel, Command, Job, Stop
 
-from .drive import BLOCK, LEAF, SMALL, Outcome, drive, make_job
-from .memoryhost import Disk, Place, Trouble, World, disk_of
+from .drive import LEAF, SMALL, Outcome, drive, make_job
+from .memoryhost import Disk, Place, Trouble, World
 from .scenes import (
+    Edit,
     bounded,
     check_lane,
     disks,
+    edited,
+    large,
     new_folder,
     places,
+    published,
     release,
     seal,
     source_with,
     troubles_of_copies,
-    whole,
+    why,
 )
 
-Edit = tuple[int, str]
 edits = st.lists(st.tuples(st.integers(0, 100), st.sampled_from(["data", "zeros", "page"])), max_size=8)
-
-
-def edited(disk: Disk, changes: Sequence[Edit], size: int | None = None) -> Disk:
-    """A later version of a disk: leaves with other data, or a page of it, or zeros; perhaps of another size."""
-    content = bytearray(disk.content)
-    leaves = -(-len(content) // LEAF)
-    for number, (leaf, kind) in enumerate(changes if leaves else ()):
-        start = leaf % leaves * LEAF
-        stop = min(len(content), start + (LEAF if kind != "page" else 512))
-        made = random.Random(number + 1000).randbytes(stop - start)
-        content[start:stop] = bytes(stop - start) if kind == "zeros" else made
-    if size is not None:
-        content = content[:size] + random.Random(size).randbytes(max(0, size - len(content)))
-    return disk_of(bytes(content), [], LEAF)
 
 
 class Story:
@@ -86,16 +74,6 @@ class Story:
 
     def check(self, outcome: Outcome, lane: str = "t0") -> None:
         check_lane(outcome, lane, self.hosts[lane], self.folder, [self.new])
-
-
-def published(outcome: Outcome, lane: str = "t0") -> Published:
-    end = outcome.of(lane)
-    assert isinstance(end, Published), end
-    return end
-
-
-def why(outcome: Outcome) -> list[str]:
-    return [event.code for event in outcome.events if isinstance(event, Unbased)]
 
 
 @bounded
@@ -189,13 +167,6 @@ def test_a_delta_can_be_cancelled_and_stopped_at_any_time(
             assert story.host.staged == story.host.published == {}
         elif outcome.code("t0") == "STOPPED":
             story.check(story.run())
-
-
-def large(changes: Sequence[Edit] = (), seed: int = 1) -> Disk:
-    """400 leaves, three quarters of them data, the last one short."""
-    made = random.Random(seed)
-    content = b"".join(made.randbytes(3 * LEAF) + bytes(LEAF) for _ in range(100))[: 400 * LEAF - LEAF - 100]
-    return edited(disk_of(content, [], LEAF), changes)
 
 
 def test_two_percent_that_changed_is_all_that_is_sent_and_read(tmp_path: Path) -> None:
@@ -364,71 +335,3 @@ def test_progress_counts_what_the_base_gave_and_sent_does_not(tmp_path: Path) ->
 
 
 # Sealing where the disk is
-
-
-def sealing(folder: Path, made: Disk, place: Place, *more: str, stall_seconds: float = 5.0) -> Job:
-    place.disks["disk0"] = made
-    bases = {"source": Base("disk0")}
-    return make_job(folder, ["source", *more], ["disk0"], bases=bases, stall_seconds=stall_seconds)
-
-
-def sealed_by(outcome: Outcome) -> Sealed:
-    assert outcome.sealed
-    return outcome.sealed
-
-
-@bounded
-@given(made=disks(), troubles=troubles_of_copies, more=st.booleans())
-def test_with_any_troubles_a_sealing_on_the_spot_is_right_or_fails(
-    tmp_path_factory: pytest.TempPathFactory, made: Disk, troubles: list[Trouble], more: bool
-) -> None:
-    # What a host reads wrong without a word, when it is read for the first time, nobody can know.
-    troubles = [it for it in troubles if (it.call, it.kind) not in {("readback", "rot"), ("read", "rot")}]
-    with new_folder(tmp_path_factory) as name:
-        place = Place(troubles=troubles)
-        hosts = {"t1": Place()} if more else {}
-        hangs = any(trouble.kind == "hang" for trouble in troubles)
-        job = sealing(Path(name), made, place, *hosts, stall_seconds=0.2 if hangs else 5)
-        try:
-            outcome = drive(job, World(source=place, **hosts))
-        finally:
-            release(place, *hosts.values())
-        check_lane(outcome, "source", place, Path(name), [made])
-        for lane, host in hosts.items():
-            check_lane(outcome, lane, host, Path(name), [made])
-
-
-def test_a_host_seals_its_own_disk_without_a_byte_sent_and_it_is_read_once(tmp_path: Path) -> None:
-    made, place = large(), Place()
-    job = sealing(tmp_path, made, place)
-    outcome = drive(job, World(source=place), tuning=replace(SMALL, samples=3))
-    end = published(outcome, "source")
-    check_lane(outcome, "source", place, tmp_path, [made])
-    assert (end.based, end.sent, place.written) == (True, 0, 0)
-    assert place.read == 3 * LEAF  # the source itself: samples alone
-    assert sealed_by(outcome).disks[0].digest == seal(tmp_path / "other", made).disks[0].digest
-
-
-def test_a_host_that_can_not_copy_is_sent_its_own_disk(tmp_path: Path) -> None:
-    made, place = whole(3), Place(troubles=[Trouble("copy", 1, "unable")])
-    outcome = drive(sealing(tmp_path, made, place), World(source=place))
-    end = published(outcome, "source")
-    assert (end.based, end.sent, why(outcome)) == (False, 3 * BLOCK, ["UNABLE"])
-    check_lane(outcome, "source", place, tmp_path, [made])
-
-
-def test_a_disk_that_changes_while_its_host_copies_it_is_not_sealed(tmp_path: Path) -> None:
-    made, place = whole(3), Place(troubles=[Trouble("copy-step", 2, "touch")])
-    outcome = drive(sealing(tmp_path, made, place), World(source=place))
-    assert (outcome.code("source"), outcome.sealed) == ("SOURCE_CHANGED", None)
-
-
-def test_a_sealing_that_was_killed_while_the_host_copied_begins_again(tmp_path: Path) -> None:
-    made, place = whole(6), Place(troubles=[Trouble("copy-step", 3, "hang")])
-    job = sealing(tmp_path, made, place, stall_seconds=0.1)
-    assert drive(job, World(source=place)).code("source") == "STALLED"
-    release(place)
-    place.troubles.clear()
-    outcome = drive(sealing(tmp_path, made, place), World(source=place))
-    assert published(outcome, "source").based
-    check_lane(outcome, "source", place, tmp_path, [made])

@@ -130,58 +130,6 @@ def test_the_card_on_a_network_is_the_one_that_counts(bench: LibvirtBench, first
     assert (vm.network, hardware(vm.hardware).card) == ("lan", "e1000")
 
 
-@pytest.mark.parametrize("model", ["virtio-scsi", "lsilogic"])
-def test_disks_on_scsi_find_the_controller_they_had(bench: LibvirtBench, model: str) -> None:
-    host = bench.connected()
-    bench.path("win.raw").write_bytes(bytes(4096))
-    bench.define("win", "win.raw", edits=scsi(model))
-    (source,) = host.survey().vms
-    assert (source.problem, hardware(source.hardware).scsi) == ("", model)
-    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in range(8)]
-    definition = Definition(64, 1, "lan", source.hardware)
-    host.clone(CloneSpec("desk", tuple(refs), ("raw",) * 8, True, definition, GUEST))
-    root = ET.fromstring(bench.definitions()["desk"])
-    found = [each.get("model") for each in root.iterfind("devices/controller[@type='scsi']")]
-    assert found == [model] * 2
-    (guest,) = host.survey().guests
-    assert guest.hardware == source.hardware
-    host.power("desk", GUEST, True)
-
-
-def test_a_scsi_controller_without_disks_does_not_count(bench: LibvirtBench) -> None:
-    bench.path("win.raw").write_bytes(bytes(4096))
-    idle = among_devices("<controller type='scsi' index='0' model='lsisas1068'/>")
-    bench.define(
-        "win", "win.raw", edits={"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='sata'/>"} | idle
-    )
-    (vm,) = bench.connected().survey().vms
-    assert (vm.problem, hardware(vm.hardware).scsi) == ("", "")
-
-
-def test_each_disk_of_a_guest_is_on_the_bus_it_was_on(bench: LibvirtBench) -> None:
-    host = bench.connected()
-    bench.define(
-        "win",
-        "one.raw",
-        extra=BLOCK.replace("block", "file").replace(
-            "dev='/dev/sda'/><target dev='vdb' bus='virtio'",
-            f"file='{bench.inner}/two.raw'/><target dev='sda' bus='sata'",
-        ),
-    )
-    for file in ("one.raw", "two.raw"):
-        bench.path(file).write_bytes(bytes(4096))
-    (source,) = host.survey().vms
-    assert source.problem == ""
-    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in (0, 1)]
-    definition = Definition(64, 1, "lan", source.hardware)
-    host.clone(CloneSpec("desk", tuple(refs), ("raw", "raw"), True, definition, GUEST))
-    root = ET.fromstring(bench.definitions()["desk"])
-    buses = [(target.get("dev"), target.get("bus")) for target in root.iterfind("devices/disk/target")]
-    assert sorted(buses) == [("sdb", "sata"), ("vda", "virtio")]
-    (guest,) = host.survey().guests
-    assert guest.hardware == source.hardware
-
-
 def test_a_vm_with_more_disks_than_ours_can_have_is_no_source(bench: LibvirtBench) -> None:
     bench.add_vm("win", known_bytes())
     more = [BLOCK.replace("block", "file").replace("dev='/dev/sda'", f"file='/x{at}'") for at in range(26)]
@@ -331,72 +279,53 @@ def test_a_network_whose_bridge_is_gone_is_not_there(bench: LibvirtBench) -> Non
         network.undefine()
 
 
-def test_a_guest_gets_the_hardware_of_its_template_and_nothing_else(bench: LibvirtBench) -> None:
+@pytest.mark.parametrize("model", ["virtio-scsi", "lsilogic"])
+def test_disks_on_scsi_find_the_controller_they_had(bench: LibvirtBench, model: str) -> None:
     host = bench.connected()
-    bench.add_vm("win", known_bytes())
+    bench.path("win.raw").write_bytes(bytes(4096))
+    bench.define("win", "win.raw", edits=scsi(model))
     (source,) = host.survey().vms
-    image = publish(host, known_bytes(), NAME, IMAGE)
+    assert (source.problem, hardware(source.hardware).scsi) == ("", model)
+    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in range(8)]
     definition = Definition(64, 1, "lan", source.hardware)
-    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, definition, GUEST))
-    text = bench.definitions()["desk"]
-    assert "type='e1000'" in text
-    assert "pc-q35-" in text
-    assert "<domain type='qemu'" in text
-    assert bench.definitions()["win"].split("<uuid>")[1][:36] not in text
+    host.clone(CloneSpec("desk", tuple(refs), ("raw",) * 8, True, definition, GUEST))
+    root = ET.fromstring(bench.definitions()["desk"])
+    found = [each.get("model") for each in root.iterfind("devices/controller[@type='scsi']")]
+    assert found == [model] * 2
+    (guest,) = host.survey().guests
+    assert guest.hardware == source.hardware
+    host.power("desk", GUEST, True)
 
 
-@pytest.mark.parametrize(
-    "hardware",
-    [
-        '{"machine": "x y"}',
-        '{"emulator": "/bin/sh"}',
-        "[]",
-        "{",
-        '{"bus": "nvme"}',
-        '{"buses": ["nvme"]}',
-        '{"scsi": "lsisas1068"}',
-    ],
-)
-def test_a_hardware_of_others_is_refused(bench: LibvirtBench, hardware: str) -> None:
+def test_a_scsi_controller_without_disks_does_not_count(bench: LibvirtBench) -> None:
+    bench.path("win.raw").write_bytes(bytes(4096))
+    idle = among_devices("<controller type='scsi' index='0' model='lsisas1068'/>")
+    bench.define(
+        "win", "win.raw", edits={"<target dev='vda' bus='virtio'/>": "<target dev='sda' bus='sata'/>"} | idle
+    )
+    (vm,) = bench.connected().survey().vms
+    assert (vm.problem, hardware(vm.hardware).scsi) == ("", "")
+
+
+def test_each_disk_of_a_guest_is_on_the_bus_it_was_on(bench: LibvirtBench) -> None:
     host = bench.connected()
-    image = publish(host, known_bytes(), NAME, IMAGE)
-    with pytest.raises(Refused) as refused:
-        host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "", hardware), GUEST))
-    assert refused.value.code == "PREREQUISITE"
-    assert (host.survey().guests, bench.litter()) == ((), [])
-
-
-def test_a_recreated_guest_keeps_its_uuid_and_its_network_address(bench: LibvirtBench) -> None:
-    host = bench.connected()
-    image = publish(host, known_bytes(), NAME, IMAGE)
-    spec = CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "lan"), GUEST)
-    host.clone(spec)
-    before = bench.definitions()["desk"]
-    host.recreate(spec)
-    after = bench.definitions()["desk"]
-    for tag in ("<uuid>", "<mac address="):
-        assert before.split(tag)[1][:36] == after.split(tag)[1][:36]
-    assert before != after
-
-
-def test_a_guest_that_was_given_uefi_goes_with_its_variables(bench: LibvirtBench) -> None:
-    host = bench.connected()
-    image = publish(host, known_bytes(), NAME, IMAGE)
-    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1), GUEST))
-    variables = bench.path("desk_VARS.fd")
-    variables.write_bytes(b"variables")
-    loader = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>"
-    boot = f"{loader}<nvram>{bench.inner}/{variables.name}</nvram></os>"
-    bench.libvirt.defineXML(bench.definitions()["desk"].replace("</os>", boot))
-    assert [guest.name for guest in host.survey().guests] == ["desk"]
-    host.delete_guest("desk", GUEST)
-    assert not variables.exists()
-    assert (host.survey().guests, bench.litter()) == ((), [])
-
-
-def test_a_host_with_a_switch_of_its_own_attaches_all_guests_to_it(bench: LibvirtBench) -> None:
-    host = bench.connected(network="br0")
-    assert host.survey().networks is None
-    image = publish(host, known_bytes(), NAME, IMAGE)
-    host.clone(CloneSpec("desk", (image.ref,), ("raw",), True, Definition(64, 1, "elsewhere"), GUEST))
-    assert "<source bridge='br0'/>" in bench.definitions()["desk"]
+    bench.define(
+        "win",
+        "one.raw",
+        extra=BLOCK.replace("block", "file").replace(
+            "dev='/dev/sda'/><target dev='vdb' bus='virtio'",
+            f"file='{bench.inner}/two.raw'/><target dev='sda' bus='sata'",
+        ),
+    )
+    for file in ("one.raw", "two.raw"):
+        bench.path(file).write_bytes(bytes(4096))
+    (source,) = host.survey().vms
+    assert source.problem == ""
+    refs = [publish(host, known_bytes(), f"{disk}{NAME}", replace(IMAGE, disk=disk)).ref for disk in (0, 1)]
+    definition = Definition(64, 1, "lan", source.hardware)
+    host.clone(CloneSpec("desk", tuple(refs), ("raw", "raw"), True, definition, GUEST))
+    root = ET.fromstring(bench.definitions()["desk"])
+    buses = [(target.get("dev"), target.get("bus")) for target in root.iterfind("devices/disk/target")]
+    assert sorted(buses) == [("sdb", "sata"), ("vda", "virtio")]
+    (guest,) = host.survey().guests
+    assert guest.hardware == source.hardware

@@ -1,0 +1,121 @@
+"""Providers and templates that are taken away: what goes, what stays, and what is owed."""
+
+from __future__ import annotations
+
+from providers_app.models import Provider
+from templates_app import distribution
+from templates_app.models import Event, Template
+from templates_app.states import TemplatePhase
+from tests.templates_app.conftest import BY, OK, Drain, Hosts, target_on, words
+
+
+def test_removing_a_provider_deletes_our_files_and_nothing_else(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    folder = hosts.path(three[1]) / "images"
+    (folder / "foreign.raw").write_bytes(b"not ours")
+    (folder / ".hidden").write_bytes(b"not ours either")
+    distribution.remove_providers(template, [three[1]], BY)
+    assert words(template)["left"] == ("Ready", "Removing provider")
+    drain()
+    assert "left" not in words(template)
+    assert sorted(file.name for file in folder.iterdir()) == [".hidden", "foreign.raw"]
+    assert words(template)["right"] == OK
+
+
+def test_nothing_is_left_of_an_image_that_was_deleted_by_hand(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    folder = hosts.path(three[1]) / "images"
+    [image] = folder.glob("win11*")
+    image.unlink()
+    hosts.check(three[1])
+    distribution.remove_providers(template, [three[1]], BY)
+    drain()
+    assert not template.targets.filter(provider=three[1]).exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_removal_is_owed_to_a_provider_that_is_away(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    hosts.take_away(three[2])
+    for _ in range(3):
+        hosts.check(three[2])
+    distribution.remove_providers(template, [three[2]], BY)
+    drain()
+    assert words(template)["right"] == ("Not available", "Removing provider")
+    assert target_on(template, three[2]).owed
+    hosts.bring_back(three[2])
+    hosts.check(three[2])
+    drain()
+    assert "right" not in words(template)
+    assert hosts.images(three[2]) == {}
+
+
+def test_adding_again_takes_a_removal_back(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    distribution.remove_providers(template, [three[1]], BY)
+    distribution.add_providers(template, [three[1]], BY)
+    assert words(template)["left"] == ("Ready", "Adding provider")
+    drain()
+    assert words(template)["left"] == OK
+    assert Event.objects.filter(provider=three[1], note__contains="there already").exists()
+
+
+def test_an_image_changed_by_hand_is_not_deleted_without_asking(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    [name] = hosts.images(three[1])
+    with (hosts.path(three[1]) / "images" / name).open("r+b") as image:
+        image.write(b"changed by hand")
+    hosts.check(three[1])
+    drain()
+    distribution.remove_providers(template, [three[1]], BY)
+    drain()
+    target = target_on(template, three[1])
+    assert target.error_code == "CONTENT_CHANGED"
+    assert name in hosts.images(three[1])
+    distribution.force_removal(target, BY)
+    drain()
+    assert hosts.images(three[1]) == {}
+    assert "left" not in words(template)
+
+
+def test_deleting_a_template_takes_its_images_everywhere(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    distribution.delete(template, BY)
+    drain()
+    assert not Template.objects.exists()
+    for provider in three:
+        assert hosts.images(provider) == {}
+        assert hosts.hidden(provider) == []
+    assert Event.objects.filter(to_phase="deleted").exists()
+
+
+def test_a_deleted_template_stays_listed_while_a_removal_is_owed(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    hosts.take_away(three[2])
+    for _ in range(3):
+        hosts.check(three[2])
+    distribution.delete(template, BY)
+    drain()
+    assert Template.objects.get().phase == TemplatePhase.DELETING
+    hosts.bring_back(three[2])
+    hosts.check(three[2])
+    drain()
+    assert not Template.objects.exists()
+
+
+def test_forgetting_a_provider_leaves_its_files_and_names_them(
+    hosts: Hosts, three: list[Provider], template: Template
+) -> None:
+    [name] = hosts.images(three[1])
+    left = distribution.forget(three[1], BY)
+    assert any(ref.endswith(name) for ref in left)
+    assert name in hosts.images(three[1])
+    assert not Provider.objects.filter(name="left").exists()
+    assert Event.objects.filter(to_phase="forgotten").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +179,33 @@ def test_a_full_pool_is_said_and_nothing_is_left(small_lab: Lab, tmp_path: Path)
         assert [guest.name for guest in host.survey().guests] == ["one"]
         assert bench.litter() == []
     finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("data", [1 << 12, 1 << 16, 1 << 18])
+@pytest.mark.parametrize("number", range(3))
+def test_a_flush_over_holes_that_met_a_full_pool_comes_back_and_says_so(
+    small_lab: Lab, tmp_path: Path, data: int, number: int
+) -> None:
+    bench = LibvirtBench(tmp_path, small_lab.hosts[0])
+    sink = bench.connected().stage(NAME, 16 << 20, IMAGE)
+    filler = bench.path("filler")
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+
+    def send() -> None:
+        for offset in range((1 + number) << 20, 4 << 20, 1 << 20):
+            sink.write(offset, aligned(bytes([7]) * data))
+        sink.flush()
+
+    try:
+        with pytest.raises(NoSpace):
+            send()
+        sink.abort()
+        assert {path.name for path in bench.folder.iterdir()} == {".rasweb-host.json", "filler"}
+    finally:
+        filler.unlink()
         bench.close()
 
 

@@ -123,7 +123,13 @@ class LibvirtSink(Sink):
                 volume = images.existing(self._apart, self._note.volume, self._host)
                 volume.opening = self._volume.opening
                 blank = self.size if self._blank.known else None
-                self._uploads = Uploads(self._apart.connection, volume, blank=blank)
+                self._uploads = Uploads(
+                    self._apart.connection,
+                    volume,
+                    blank=blank,
+                    aside=self._volume,
+                    check_room=self._check_room,
+                )
             return self._uploads
 
     @contextmanager
@@ -131,10 +137,13 @@ class LibvirtSink(Sink):
         """A host that runs out of room closes the connection when there are holes on their way, and says no word."""
         try:
             yield
-        except Unreachable as lost:
-            if self._host.pool.refresh() and self._host.pool.space()[0] < uploads.SEND:
-                raise no_space(f"the volume {self._note.volume}", self._host.where) from lost
+        except Unreachable:
+            self._check_room()
             raise
+
+    def _check_room(self) -> None:
+        if self._host.pool.refresh() and self._host.pool.space()[0] < uploads.SEND:
+            raise no_space(f"the volume {self._note.volume}", self._host.where)
 
     def flush(self) -> None:
         """Return when the host has taken everything. It offers no way to have it written to its disks."""
@@ -224,13 +233,13 @@ class LibvirtSink(Sink):
         if self._open:
             self._open = False
             self._give_up()
-            if self._apart is not None:
-                self._apart.close()
             self._held.close()
 
     def _give_up(self) -> None:
         if self._uploads is not None:
             self._uploads.close()
+        if self._apart is not None:
+            self._apart.close()
         self._downloads.close()
 
     def _check(self, offset: int, length: int) -> None:

@@ -72,6 +72,11 @@ class Volume:
         with self.errors():
             return str(self.raw.path())
 
+    def length(self) -> int:
+        """Return the bytes that a raw one has now, allocated or not; Missing when its file is gone."""
+        with self.errors():
+            return int(self.raw.info()[1])
+
     def allocated(self) -> int:
         """Return the bytes it takes now; Missing when its file is gone."""
         with self.errors():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -18,6 +19,8 @@ FIRST_SEND = 4 << 20
 from then on keeps as much (``M_MMAP_THRESHOLD`` in mallopt(3)). So one large message spares the daemon fetching, page
 by page, what each of the thousands of smaller ones takes that follow, in either direction."""
 SEGMENT = 64 << 20
+NAP_SECONDS = 0.002
+QUIET_SECONDS = 1.0
 _SPARSE = 1  # VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
 
 
@@ -42,24 +45,41 @@ class Uploads:
     beyond all that was ever written to it, and one more to the end of the volume gives the file its length back. A
     stream that breaks leaves it as short as it is: whoever takes it up has to ``lengthen`` it.
 
-    ``blank``: the bytes of a volume in which nothing was written yet; None for any other.
+    A daemon answers a hole that it can not make (the disk is full) as if it had been asked a question. Whoever sends
+    the next piece meanwhile takes that for the answer, and then the finish of the stream has none, or a wrong one. So a
+    stream with holes begins with one, which is seen to cut the file off, and is finished only when the file has its
+    length back, which is the last thing that a daemon does for it. After a fault it is not even given up: that would
+    wait for an answer too.
+
+    ``blank``: the bytes of a volume in which nothing was written yet; None for any other. ``aside``: the volume by
+    another connection, as one whose stream broke may answer nothing any more. ``check_room`` raises when the host has
+    no room left; it is asked when the file does not change its length any more.
     """
 
-    def __init__(self, connection: Any, volume: Volume, *, blank: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        volume: Volume,
+        *,
+        blank: int | None = None,
+        aside: Volume | None = None,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._connection, self._volume, self._blank = connection, volume, blank
+        self._aside, self._check_room = aside or volume, check_room
         self._busy = threading.Lock()
         self._stream: Any = None
         self._at = self._sent = self._end = 0
         self._holes = False
         self._longest = FIRST_SEND
-        self._fault: BaseException | None = None
+        self._broken = False
 
     def write(self, offset: int, data: memoryview) -> None:
         with self._busy, self._volume.errors(), self._faults():
             if self._stream is not None and not self._reaches(offset):
                 self._end_stream()
             if self._stream is None:
-                self._begin(offset)
+                self._begin_at(offset)
             self._send(data)
 
     def finish(self) -> None:
@@ -83,36 +103,47 @@ class Uploads:
             self._end_stream()
 
     def close(self) -> None:
-        """Give up what was not finished."""
+        """Give up what was not finished. After a fault a stream with holes only ends with its connection."""
         with self._busy:
             stream, self._stream = self._stream, None
-            if stream is not None:
+            if stream is not None and not (self._holes and self._broken):
                 native.give_up(stream)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        if self._fault is not None:
-            raise Unreachable("The host did not take all that was sent.", action="Retry.") from self._fault
+        if self._broken:
+            raise Unreachable("The host did not take all that was sent.", action="Retry.")
         try:
             yield
-        except BaseException as error:
-            self._fault = error
+        except BaseException:
+            self._broken = True
             raise
 
     def _reaches(self, offset: int) -> bool:
         """Whether the stream can go on at an offset; a hole up to there is sent where it takes one."""
         if self._sent >= SEGMENT:
             return False
-        if self._blank is not None and offset > self._at == self._end:
-            self._stream.sendHole(offset - self._at, 0)
-            self._at, self._holes = offset, True
+        if self._holes and offset > self._at == self._end:
+            self._send_hole(offset)
         return offset == self._at
+
+    def _begin_at(self, offset: int) -> None:
+        if self._blank is None or offset <= self._end:
+            self._begin(offset)
+        else:
+            self._begin(self._end)
+            self._send_hole(offset)
+            self._await_length(offset)
 
     def _begin(self, offset: int) -> None:
         stream = self._connection.newStream(0)
         with self._volume.opening:
             self._volume.raw.upload(stream, offset, 0, 0 if self._blank is None else _SPARSE)
         self._stream, self._at, self._sent = stream, offset, 0
+
+    def _send_hole(self, end: int) -> None:
+        self._stream.sendHole(end - self._at, 0)
+        self._at, self._holes = end, True
 
     def _send(self, data: memoryview) -> None:
         size = self._longest
@@ -126,8 +157,20 @@ class Uploads:
         self._end = max(self._end, self._at)
 
     def _end_stream(self) -> None:
-        if self._holes and self._blank is not None and self._at < self._blank:
-            self._stream.sendHole(self._blank - self._at, 0)
+        if self._holes and self._blank is not None:
+            if self._at < self._blank:
+                self._send_hole(self._blank)
+            self._await_length(self._blank)
         self._holes = False
         stream, self._stream = self._stream, None
         stream.finish()
+
+    def _await_length(self, length: int) -> None:
+        last, since = -1, time.monotonic()
+        while (now := self._aside.length()) != length:
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > QUIET_SECONDS:
+                self._check_room()
+                since = time.monotonic()
+            time.sleep(NAP_SECONDS)

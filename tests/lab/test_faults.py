@@ -182,8 +182,8 @@ def test_a_full_pool_is_said_and_nothing_is_left(small_lab: Lab, tmp_path: Path)
         bench.close()
 
 
-@pytest.mark.parametrize("data", [1 << 12, 1 << 16, 1 << 18])
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("data", [1 << 12, 1 << 18])
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_flush_over_holes_that_met_a_full_pool_comes_back_and_says_so(
     small_lab: Lab, tmp_path: Path, data: int, number: int
 ) -> None:

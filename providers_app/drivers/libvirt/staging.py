@@ -236,15 +236,26 @@ class LibvirtSink(Sink):
             self._held.close()
 
     def _give_up(self) -> None:
-        if self._uploads is not None:
-            self._uploads.close()
-        if self._apart is not None:
-            self._apart.close()
         self._downloads.close()
+        if self._uploads is None or self._apart is None:
+            return
+        self._uploads.close()
+        if not self._uploads.silenced:
+            self._apart.close()
+            return
+        # Whoever lets go of it last waits until the library takes it for lost: not this thread.
+        closing = threading.Thread(target=_close, args=(self._apart, self._uploads), daemon=True)
+        self._uploads = self._apart = None
+        closing.start()
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} lie outside the image of {self.size}")
+
+
+def _close(apart: Pool, uploads: Uploads) -> None:
+    uploads.close()
+    apart.close()
 
 
 def _resume(host: Host, name: str, size: int, mark: Mark) -> tuple[Note, Lock] | None:

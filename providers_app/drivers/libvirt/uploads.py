@@ -103,11 +103,16 @@ class Uploads:
             self._end_stream()
 
     def close(self) -> None:
-        """Give up what was not finished. After a fault a stream with holes only ends with its connection."""
+        """Give up what was not finished."""
         with self._busy:
             stream, self._stream = self._stream, None
-            if stream is not None and not (self._holes and self._broken):
+            if stream is not None and not self.silenced:
                 native.give_up(stream)
+
+    @property
+    def silenced(self) -> bool:
+        """Whether the connection may answer nothing any more, not even that it is to be closed."""
+        return self._holes and self._broken
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

@@ -58,11 +58,11 @@ def create(template: Template, provider: Provider, count: int, by: str, prefix: 
 
 
 def delete(guest: GuestVM, by: str) -> None:
-    """Order a guest and its disks to be deleted."""
+    """Order a guest and its disks to be deleted. A worker that has it in hand ends first, and cleans up."""
     if guest.phase == GuestPhase.DELETING:
         return
     with order(guest.template):
-        if not guest.advance(GuestPhase.DELETING, by=by, claim=None, owner="", **no_error()):
+        if not guest.advance(GuestPhase.DELETING, by=by, **no_error()):
             raise changed_meanwhile(guest)
         queue.soon("guest", guest.pk)
 
@@ -160,11 +160,12 @@ def work(pk: int) -> None:
     try:
         carry_out(guest)
     except Stopped:
-        log.info("%s: the claim was lost, stopped", guest)
+        log.info("%s: something else was ordered, or the claim was lost; stopped", guest)
     except Unreachable as fault:
         guest.release(guest.phase, **error(fault.code, fault.text, fault.action))
     except DriverError as fault:
         _fail(guest, fault)
+    _let_go(guest)
 
 
 def holds(template: Template, provider: Provider, version: TemplateVersion) -> bool:
@@ -265,6 +266,14 @@ def _switch(guest: GuestVM) -> None:
     on = guest.wanted_power == Power.ON
     ask(guest, guest.provider, "power", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark, on=on)
     guest.release(guest.phase, power=guest.wanted_power, wanted_power="")
+
+
+def _let_go(guest: GuestVM) -> None:
+    """Nobody works for this claim any more: what was ordered meanwhile is begun at once."""
+    held = GuestVM.objects.select_related("template", "provider")
+    left = held.filter(pk=guest.pk, claim=guest.claim).exclude(claim=None).first()
+    if left is not None and left.release(left.phase, "Given back for what was ordered meanwhile."):
+        queue.soon("guest", left.pk)
 
 
 def _fail(guest: GuestVM, fault: DriverError) -> None:

@@ -25,12 +25,20 @@ _CLAIMED = [standing(partial(model._default_manager.filter, claim__isnull=False)
 
 
 def ask(row: Work, provider: Provider, verb: str, *, timeout: float, **args: Any) -> Any:
-    """Call a driver's verb for the holder of ``row``'s claim. Stopped when the claim is lost meanwhile.
+    """Call a driver's verb for the holder of ``row``'s claim.
 
+    Stopped when the claim is lost meanwhile, or the row was moved under it: something else is wanted by now.
     An unanswered call makes the provider Not available at once.
     """
+    began = row.phase
     try:
-        return call(provider.address(), verb, timeout=timeout, on_tick=row.report, **args)
+        return call(
+            provider.address(),
+            verb,
+            timeout=timeout,
+            on_tick=lambda: row.report() and row.phase == began,
+            **args,
+        )
     except Unreachable as error:
         health.suspect(provider, error.code, error.text)
         raise

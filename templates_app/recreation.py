@@ -18,8 +18,17 @@ from rasweb.refusals import Refusal
 from rasweb.rows import standing
 from templates_app import guests, lanes, queue
 from templates_app.gate import changed_meanwhile, order
-from templates_app.models import Event, ItemPhase, RecreateItem, RecreateRun, Template, TemplateVersion
+from templates_app.models import (
+    Event,
+    GuestVM,
+    ItemPhase,
+    RecreateItem,
+    RecreateRun,
+    Template,
+    TemplateVersion,
+)
 from templates_app.models.guest import LIVE_RUNS
+from templates_app.models.work import no_error
 from templates_app.states import Desired, GuestPhase, Phase, RunPhase
 
 QUESTION = RecreateRun.QUESTION
@@ -150,11 +159,25 @@ def _open_run(template: Template, by: str) -> RecreateRun:
 
 def _let_be(run: RecreateRun, by: str) -> RecreateRun:
     """Recreate no more guests than those that are being worked on now."""
-    for item in run.items.filter(phase=ItemPhase.TODO):
-        _set(item, ItemPhase.SKIPPED, "Left for later.")
+    _skip(run, "Left for later.", by)
     if not run.advance(RunPhase.RUNNING, "The rest is left for later.", by):
         raise changed_meanwhile(run)
     return run
+
+
+def _skip(run: RecreateRun, why: str, by: str) -> None:
+    """Leave the guests as they are that no worker has in hand: those still to do, and those ordered already."""
+    unread = run.items.select_for_update(of=("self",)).filter(phase__in=[ItemPhase.TODO, ItemPhase.RUNNING])
+    for item in unread.select_related("guest__template", "guest__provider"):
+        taken_back = item.guest is not None and _take_back(item.guest, why, by)
+        if taken_back or item.phase == ItemPhase.TODO:
+            _set(item, ItemPhase.SKIPPED, why)
+
+
+def _take_back(guest: GuestVM, why: str, by: str) -> bool:
+    if guest.phase != GuestPhase.RECREATING or guest.claim is not None:
+        return False
+    return guest.advance(GuestPhase.READY, why, by, wanted_version=None, **no_error())
 
 
 def _already(template: Template) -> Refusal:
@@ -188,8 +211,7 @@ def _start(run: RecreateRun, item: RecreateItem) -> None:
     elif guests.holds(run.template, guest.provider, run.version):
         if guest.provider.available and guest.claim is None and guest.phase not in guests.UNFINISHED:
             with suppress(Refusal):  # somebody moved the guest or the template: the next pass looks again
-                guests.recreate(guest, by=f"recreation {run.pk}", version=run.version)
-                _set(item, ItemPhase.RUNNING)
+                _order(run, item, guest)
     else:
         target = run.template.targets.filter(provider=guest.provider).first()
         if target is None or (target.phase == Phase.FAILED and target.provider.available):
@@ -198,6 +220,14 @@ def _start(run: RecreateRun, item: RecreateItem) -> None:
                 ItemPhase.FAILED,
                 f"The image of version {run.version.number} is not on {guest.provider}.",
             )
+
+
+def _order(run: RecreateRun, item: RecreateItem, guest: GuestVM) -> None:
+    """Unless the rest was left for later, or the run cancelled, since this pass read the item."""
+    with order(run.template):
+        if run.items.filter(pk=item.pk, phase=ItemPhase.TODO, run__phase=RunPhase.RUNNING).exists():
+            guests.recreate(guest, by=f"recreation {run.pk}", version=run.version)
+            _set(item, ItemPhase.RUNNING)
 
 
 def _read(run: RecreateRun, item: RecreateItem) -> None:
@@ -216,7 +246,9 @@ def _read(run: RecreateRun, item: RecreateItem) -> None:
 
 
 def _set(item: RecreateItem, phase: ItemPhase, text: str = "") -> None:
-    RecreateItem.objects.filter(pk=item.pk).update(phase=phase, text=text)
+    """Unless somebody set it since it was read."""
+    if not RecreateItem.objects.filter(pk=item.pk, phase=item.phase).update(phase=phase, text=text):
+        return
     RecreateRun.objects.filter(pk=item.run_id).update(revision=F("revision") + 1)
     item.run.announce()
 

@@ -13,7 +13,7 @@ from django.db import transaction
 from providers_app import connections, health
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
-from templates_app import queue
+from templates_app import queue, recreation
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import DistributionTarget, Event, GuestVM, Template, TemplateVersion
 from templates_app.models.work import no_error
@@ -167,7 +167,10 @@ def delete(template: Template, by: str) -> None:
 
 
 def make_current(version: TemplateVersion, by: str) -> None:
-    """Make an older version the current one: it is distributed, and guests of other versions are outdated."""
+    """Make an older version the current one: it is distributed, and guests of other versions are outdated.
+
+    A recreation towards another version ends.
+    """
     with order(version.template) as template:
         if template.current_version_id == version.pk:
             raise Refusal(f"Version {version.number} is the current one.", "CURRENT")
@@ -179,6 +182,7 @@ def make_current(version: TemplateVersion, by: str) -> None:
         if not template.advance(template.phase, note, by, current_version=version):
             raise changed_meanwhile(template)
         want_version(template, version, by)
+        recreation.overtake(template, version, by)
         queue.soon("distribute", template.pk)
 
 

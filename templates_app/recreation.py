@@ -84,6 +84,15 @@ def defer(template: Template, by: str) -> RecreateRun:
         return run
 
 
+def overtake(template: Template, version: TemplateVersion, by: str) -> None:
+    """Cancel the order for another version than ``version``, which is current now; what is in hand is finished."""
+    for run in template.runs.filter(phase__in=LIVE_RUNS).exclude(version=version):
+        _skip(run, "The template changed again.", by)
+        for item in run.items.filter(phase=ItemPhase.RUNNING):
+            _set(item, ItemPhase.SKIPPED, "The template changed again while this guest VM was recreated.")
+        _cancel(run, by)
+
+
 def due() -> Iterable[tuple[str, int]]:
     """The runs that a worker has to verify."""
     for pk in _to_verify.pks():
@@ -213,7 +222,8 @@ def _start(run: RecreateRun, item: RecreateItem) -> None:
             with suppress(Refusal):  # somebody moved the guest or the template: the next pass looks again
                 _order(run, item, guest)
     else:
-        target = run.template.targets.filter(provider=guest.provider).first()
+        wanted = run.template.targets.filter(desired=Desired.PRESENT, wanted_version=run.version)
+        target = wanted.filter(provider=guest.provider).first()
         if target is None or (target.phase == Phase.FAILED and target.provider.available):
             _set(
                 item,

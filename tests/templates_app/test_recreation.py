@@ -8,11 +8,11 @@ import pytest
 from django_q.models import OrmQ
 
 from providers_app.models import Provider
-from templates_app import guests, recreation
-from templates_app.models import GuestVM, ItemPhase, RecreateRun, Template
+from templates_app import distribution, guests, maintenance, recreation
+from templates_app.models import GuestVM, ItemPhase, PublishedImage, RecreateRun, Template
 from templates_app.states import GuestPhase, RunPhase
 from tests.templates_app.conftest import BY, Drain, Hosts
-from tests.templates_app.test_maintenance import disk_of, peopled, updated
+from tests.templates_app.test_maintenance import disk_of, fresh, peopled, updated
 
 __all__ = ["peopled"]  # a fixture
 
@@ -88,3 +88,52 @@ def test_a_pass_that_began_before_the_rest_was_left_starts_none_of_it(listed: Re
         recreation._start(listed, item)
         recreation._set(item, ItemPhase.FAILED)
     assert phases(listed) == {(ItemPhase.SKIPPED, GuestPhase.READY): 4}
+
+
+def test_a_rollback_gives_no_guest_the_version_that_was_withdrawn(
+    hosts: Hosts, run: RecreateRun, drain: Drain
+) -> None:
+    before = {guest.pk: disk_of(hosts, guest) for guest in run.template.guests.select_related("provider")}
+    in_hand = first(run)
+    assert guests._take(in_hand)
+    distribution.make_current(run.template.versions.get(number=1), BY)
+    run.refresh_from_db()
+    assert run.phase == RunPhase.CANCELLED
+    assert phases(run) == {
+        (ItemPhase.SKIPPED, GuestPhase.RECREATING): 1,
+        (ItemPhase.SKIPPED, GuestPhase.READY): 3,
+    }
+    in_hand.release(GuestPhase.RECREATING)
+    drain()
+    after = {guest.pk: disk_of(hosts, guest) for guest in run.template.guests.select_related("provider")}
+    assert {pk for pk in before if after[pk] != before[pk]} == {in_hand.pk}
+    assert recreation.outdated(fresh(run.template)) == 1
+    maintenance.enter(fresh(run.template), BY)
+
+
+@pytest.mark.parametrize("phase", [RunPhase.ASKED, RunPhase.VERIFYING])
+def test_a_rollback_takes_back_a_recreation_that_did_not_begin(
+    peopled: Template, drain: Drain, phase: RunPhase
+) -> None:
+    template = updated(peopled, drain)
+    if phase == RunPhase.VERIFYING:
+        recreation.begin(template, BY)
+    assert template.runs.get().phase == phase
+    distribution.make_current(template.versions.get(number=1), BY)
+    drain()
+    assert template.runs.get().phase == RunPhase.CANCELLED
+    assert recreation.outdated(fresh(template)) == 0
+    assert set(template.guests.values_list("version__number", flat=True)) == {1}
+
+
+def test_a_guest_whose_host_is_to_get_another_version_is_not_waited_for(
+    listed: RecreateRun, three: list[Provider]
+) -> None:
+    other = listed.template.targets.filter(provider=three[1])
+    other.update(wanted_version=listed.template.versions.get(number=1))
+    PublishedImage.objects.filter(target__in=other, version=listed.version).delete()
+    recreation.pace()
+    assert phases(listed) == {
+        (ItemPhase.RUNNING, GuestPhase.RECREATING): 2,
+        (ItemPhase.FAILED, GuestPhase.READY): 2,
+    }

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +23,7 @@ from rasweb.refusals import Refusal, bad_input_refused
 from rasweb.rows import standing
 from templates_app import queue
 from templates_app.gate import changed_meanwhile, order
+from templates_app.lanes import store
 from templates_app.leases import ask
 from templates_app.models import Event, GuestVM, Power, Template, TemplateVersion
 from templates_app.models.template import BUSY
@@ -162,7 +164,7 @@ def work(pk: int) -> None:
     except Stopped:
         log.info("%s: something else was ordered, or the claim was lost; stopped", guest)
     except Unreachable as fault:
-        guest.release(guest.phase, **error(fault.code, fault.text, fault.action))
+        _settle(guest, guest.phase, **error(fault.code, fault.text, fault.action))
     except DriverError as fault:
         _fail(guest, fault)
     _let_go(guest)
@@ -237,16 +239,15 @@ def _take(guest: GuestVM) -> bool:
 def _create(guest: GuestVM) -> None:
     spec = _spec_of_held(guest, guest.version)
     vm: VM = ask(guest, guest.provider, "clone", timeout=CLONE_SECONDS, spec=spec)
-    guest.release(GuestPhase.READY, ref=vm.ref, power=vm.power, **no_error())
+    _settle(guest, GuestPhase.READY, ref=vm.ref, power=vm.power, **no_error())
 
 
 def _recreate(guest: GuestVM) -> None:
     wanted = guest.wanted_version or guest.version
     spec = _spec_of_held(guest, wanted)
     vm: VM = ask(guest, guest.provider, "recreate", timeout=CLONE_SECONDS, spec=spec)
-    guest.release(
-        GuestPhase.READY, ref=vm.ref, power=vm.power, version=wanted, wanted_version=None, **no_error()
-    )
+    made = {"ref": vm.ref, "power": vm.power, "version": wanted, "wanted_version": None}
+    _settle(guest, GuestPhase.READY, **made, **no_error())
 
 
 def _delete(guest: GuestVM) -> None:
@@ -255,24 +256,33 @@ def _delete(guest: GuestVM) -> None:
     except Refused as refused:
         if refused.code != "NOT_OURS":  # what has its name there now is somebody else's; ours is gone
             raise
-    with transaction.atomic():
-        if guest.report():
-            Event.record(guest, guest.phase, "deleted", by=guest.owner)
-            guest.announce()
-            guest.delete()
+    store(partial(_drop, guest), guest)
+
+
+def _drop(guest: GuestVM) -> None:
+    if guest.report():
+        Event.record(guest, guest.phase, "deleted", by=guest.owner)
+        guest.announce()
+        guest.delete()
 
 
 def _switch(guest: GuestVM) -> None:
     on = guest.wanted_power == Power.ON
     ask(guest, guest.provider, "power", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark, on=on)
-    guest.release(guest.phase, power=guest.wanted_power, wanted_power="")
+    _settle(guest, guest.phase, power=guest.wanted_power, wanted_power="")
+
+
+def _settle(guest: GuestVM, to: str, **fields: Any) -> None:
+    """Store what came of it, also when the database is busy just then: done once more it would cost new disks."""
+    store(lambda: guest.release(to, **fields), guest)
 
 
 def _let_go(guest: GuestVM) -> None:
     """Nobody works for this claim any more: what was ordered meanwhile is begun at once."""
     held = GuestVM.objects.select_related("template", "provider")
     left = held.filter(pk=guest.pk, claim=guest.claim).exclude(claim=None).first()
-    if left is not None and left.release(left.phase, "Given back for what was ordered meanwhile."):
+    note = "Given back for what was ordered meanwhile."
+    if left is not None and store(lambda: left.release(left.phase, note), left):
         queue.soon("guest", left.pk)
 
 
@@ -285,7 +295,7 @@ def _fail(guest: GuestVM, fault: DriverError) -> None:
         GuestPhase.DELETING: _before_deletion(guest),
     }.get(GuestPhase(guest.phase), GuestPhase.READY)
     cause = error(fault.code, fault.text, fault.action)
-    guest.release(to, failed_at=timezone.now(), wanted_power="", **cause)
+    _settle(guest, to, failed_at=timezone.now(), wanted_power="", **cause)
 
 
 def _before_deletion(guest: GuestVM) -> GuestPhase:

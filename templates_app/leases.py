@@ -12,9 +12,10 @@ from django.conf import settings
 
 from providers_app import health
 from providers_app.drivers.errors import Unreachable
-from providers_app.hostcalls import call
+from providers_app.hostcalls import Stopped, call
 from providers_app.models import Provider
 from rasweb.rows import standing
+from templates_app.lanes import Pulse
 from templates_app.models import DistributionTarget, GuestVM, RecreateRun, Template, Work
 from templates_app.models.work import process_is_gone
 
@@ -28,17 +29,17 @@ def ask(row: Work, provider: Provider, verb: str, *, timeout: float, **args: Any
     """Call a driver's verb for the holder of ``row``'s claim.
 
     Stopped when the claim is lost meanwhile, or the row was moved under it: something else is wanted by now.
+    A database that is away for a moment costs a driver that works nothing.
     An unanswered call makes the provider Not available at once.
     """
     began = row.phase
+
+    def beat() -> None:
+        if not row.report() or row.phase != began:
+            raise Stopped
+
     try:
-        return call(
-            provider.address(),
-            verb,
-            timeout=timeout,
-            on_tick=lambda: row.report() and row.phase == began,
-            **args,
-        )
+        return call(provider.address(), verb, timeout=timeout, on_tick=Pulse(beat, seconds=0), **args)
     except Unreachable as error:
         health.suspect(provider, error.code, error.text)
         raise

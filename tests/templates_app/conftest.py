@@ -14,7 +14,7 @@ from providers_app import health
 from providers_app.drivers import open_driver
 from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
-from templates_app import reconciler, tasks
+from templates_app import distribution, reconciler, tasks
 from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
@@ -152,6 +152,15 @@ def template(
         drain()
         shelf.take(tmp_path)
     return Template.objects.get()
+
+
+@pytest.fixture
+def simulator(hosts: Hosts, template: Template, drain: Drain) -> Provider:
+    """A host with faults on demand that holds the template too."""
+    simulator = hosts.add("simulator", kind="simulator")
+    distribution.add_providers(template, [simulator], BY)
+    drain()
+    return simulator
 
 
 def target_on(template: Template, provider: Provider) -> DistributionTarget:

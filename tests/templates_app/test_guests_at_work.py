@@ -12,22 +12,13 @@ from django_q.models import OrmQ
 from providers_app.drivers import open_driver
 from providers_app.drivers.base import VM
 from providers_app.models import Provider
-from templates_app import distribution, guests
+from templates_app import guests
 from templates_app.models import GuestVM, Template
 from templates_app.states import GuestPhase
 from tests.product import wait_for
 from tests.templates_app.conftest import BY, Drain, Hosts
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def simulator(hosts: Hosts, template: Template, drain: Drain) -> Provider:
-    """A host with faults on demand that holds the template."""
-    simulator = hosts.add("simulator", kind="simulator")
-    distribution.add_providers(template, [simulator], BY)
-    drain()
-    return simulator
 
 
 class Worker:

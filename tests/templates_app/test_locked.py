@@ -11,11 +11,11 @@ from django.db import OperationalError, connection, transaction
 from django.db.models.signals import post_save
 
 from providers_app.models import Provider
-from templates_app import copying, lanes, sealing, verification
-from templates_app.models import Event, Template
-from templates_app.states import Phase, TemplatePhase
+from templates_app import copying, guests, lanes, sealing, verification
+from templates_app.models import Event, GuestVM, Template
+from templates_app.states import GuestPhase, Phase, TemplatePhase
 from tests.product import wait_for
-from tests.templates_app.conftest import engine, target_on, words
+from tests.templates_app.conftest import BY, Drain, Hosts, engine, target_on, words
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -39,10 +39,14 @@ class Lock:
 
     def __init__(self, log: pytest.LogCaptureFixture) -> None:
         self._log = log
+        self.until = REPEATED
+        self.then: Callable[[], object] = lambda: None
         self._threads: list[threading.Thread] = []
+        self.taken = False
         self.met = 0
 
     def take(self) -> None:
+        self.taken = True
         other = sqlite3.connect(
             connection.settings_dict["NAME"], timeout=10, isolation_level=None, check_same_thread=False
         )
@@ -58,8 +62,9 @@ class Lock:
 
     def _hold(self, other: sqlite3.Connection) -> None:
         try:
-            wait_for(lambda: REPEATED in self._log.text, what="a try to store something")
+            wait_for(lambda: self.until in self._log.text, what="a try to store something")
             self.met += 1
+            self.then()
         finally:
             other.close()
 
@@ -109,6 +114,43 @@ def test_what_a_verification_found_outlives_a_lock(template: Template, lock: Loc
     assert all(row["ok"] for row in verification.verify(template))
     assert Event.objects.filter(note="Verified.").count() == 3
     assert not template.targets.exclude(claim=None).exists()
+
+
+@pytest.fixture
+def ordered_anew(template: Template, simulator: Provider, drain: Drain, lock: Lock) -> Iterator[GuestVM]:
+    """A guest that is to be recreated; the database is locked from the moment that it is taken."""
+    [guest] = guests.create(template, simulator, 1, BY)
+    drain()
+    guests.recreate(GuestVM.objects.select_related("template", "provider").get(), BY)
+
+    def watch(instance: Event, **_: object) -> None:
+        if instance.from_phase == GuestPhase.RECREATING and not lock.taken:
+            transaction.on_commit(lock.take)
+
+    post_save.connect(watch, sender=Event)
+    yield guest
+    post_save.disconnect(watch, sender=Event)
+
+
+def was_recreated_once(guest: GuestVM) -> bool:
+    guest.refresh_from_db()
+    ends = Event.objects.filter(kind="guestvm", from_phase=GuestPhase.RECREATING, to_phase=GuestPhase.READY)
+    return (guest.phase, guest.claim, ends.count()) == (GuestPhase.READY, None, 1)
+
+
+def test_a_recreated_guest_outlives_a_lock(ordered_anew: GuestVM, lock: Lock) -> None:
+    guests.work(ordered_anew.pk)
+    assert was_recreated_once(ordered_anew)
+
+
+def test_a_driver_works_on_while_its_progress_can_not_be_stored(
+    hosts: Hosts, ordered_anew: GuestVM, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = hosts.path(ordered_anew.provider) / "faults"
+    faults.write_text("hang=recreate")
+    lock.until, lock.then = "progress was not stored", lambda: faults.write_text("")
+    guests.work(ordered_anew.pk)
+    assert was_recreated_once(ordered_anew)
 
 
 def test_what_was_rolled_back_is_done_again_from_the_beginning(

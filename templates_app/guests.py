@@ -269,7 +269,7 @@ def _drop(guest: GuestVM) -> None:
 def _switch(guest: GuestVM) -> None:
     on = guest.wanted_power == Power.ON
     ask(guest, guest.provider, "power", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark, on=on)
-    _settle(guest, guest.phase, power=guest.wanted_power, wanted_power="")
+    _settle(guest, guest.phase, power=guest.wanted_power, wanted_power="", **no_error())
 
 
 def _settle(guest: GuestVM, to: str, **fields: Any) -> None:

@@ -185,6 +185,20 @@ def test_a_guest_that_is_lost_is_not_switched(hosts: Hosts, peopled: Template, t
     guests.work(guest.pk)
 
 
+def test_an_old_error_is_gone_after_a_start_that_worked(
+    hosts: Hosts, template: Template, simulator: Provider, drain: Drain
+) -> None:
+    [guest] = guests.create(template, simulator, 1, BY)
+    drain()
+    for fault, said in (("refuse=power", "REFUSED"), ("", "")):
+        (hosts.path(simulator) / "faults").write_text(fault)
+        guests.switch(GuestVM.objects.select_related("template", "provider").get(), True, BY)
+        drain()
+        guest.refresh_from_db()
+        assert (guest.phase, guest.error_code) == (GuestPhase.READY, said)
+    assert (guest.power, guest.error_text, guest.error_action) == ("on", "", "")
+
+
 def test_a_recreation_asks_no_more_of_the_database_for_more_guests(
     peopled: Template, three: list[Provider], drain: Drain
 ) -> None:

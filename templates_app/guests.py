@@ -150,7 +150,7 @@ def work(pk: int) -> None:
         .filter(pk=pk)
         .first()
     )
-    if guest is None or not guest.provider.available or guest.template.phase in BUSY or not _take(guest):
+    if guest is None or not guest.provider.available or not _take(guest):
         return
     carry_out = {
         GuestPhase.CREATING: _create,
@@ -224,11 +224,17 @@ def _new(template: Template, provider: Provider, version: TemplateVersion, name:
 
 
 def _take(guest: GuestVM) -> bool:
-    """Claim it, as far as its provider and the workers have places: the last workers are for other work."""
+    """Claim it, unless its template is in maintenance by now, as far as its provider and the workers have places.
+
+    The last workers are for other work.
+    """
     if not GuestVM.objects.filter(_WORK, pk=guest.pk).exists():
         return False
     most = max(1, settings.WORKERS - SPARE_WORKERS)
     with transaction.atomic():
+        template = Template.objects.select_for_update().filter(pk=guest.template_id).first()
+        if template is None or template.in_maintenance:
+            return False
         Provider.objects.select_for_update().get(pk=guest.provider_id)
         every = GuestVM.objects.filter(claim__isnull=False).count()
         if every >= most or _places()[guest.provider_id] <= 0:

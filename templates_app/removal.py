@@ -105,9 +105,7 @@ def _retire(target: DistributionTarget, image: PublishedImage) -> str:
 
 
 def _remove(target: DistributionTarget) -> None:
-    if _guests_left(target) or not target.take(
-        Phase.REMOVING, started_at=timezone.now(), attempt=target.attempt + 1
-    ):
+    if _guests_left(target) or not _claim(target):
         return
     try:
         for image in _ours(target):
@@ -131,6 +129,18 @@ def _remove(target: DistributionTarget) -> None:
         target.release(to, next_try_at=next_try, **error(fault.code, fault.text, fault.action))
     else:
         _drop(target)
+
+
+def _claim(target: DistributionTarget) -> bool:
+    """Claim it for its removal, unless it was added again or its template went into maintenance meanwhile."""
+    with transaction.atomic():
+        template = Template.objects.select_for_update().filter(pk=target.template_id).first()
+        leaving = DistributionTarget.objects.filter(pk=target.pk, desired=Desired.ABSENT)
+        if template is None or template.in_maintenance or not leaving.exists():
+            return False
+        if template.guests.filter(provider=target.provider_id).exists():
+            return False
+        return target.take(Phase.REMOVING, started_at=timezone.now(), attempt=target.attempt + 1)
 
 
 def _clean_up(target: DistributionTarget) -> None:

@@ -20,6 +20,7 @@ from templates_app import (
     guests,
     maintenance,
     recreation,
+    removal,
 )
 from templates_app.models import (
     DistributionTarget,
@@ -48,6 +49,43 @@ def test_guests_that_wait_are_not_made_during_maintenance(
     assert {guest.phase for guest in GuestVM.objects.all()} == {GuestPhase.CREATING}
     leave(fresh(template), maintenance.DISCARD, drain)
     assert {guest.phase for guest in GuestVM.objects.all()} == {GuestPhase.READY}
+
+
+def test_a_maintenance_that_begins_just_before_a_guest_is_taken_keeps_it_waiting(
+    template: Template, three: list[Provider]
+) -> None:
+    three[1].refresh_from_db()
+    guests.create(template, three[1], 1, BY)
+    late = GuestVM.objects.select_related("template", "provider").get()
+    maintenance.enter(template, BY)
+    assert not guests._take(late)
+    assert GuestVM.objects.get().claim is None
+
+
+def test_a_maintenance_that_begins_just_before_a_removal_keeps_it_waiting(
+    template: Template, three: list[Provider]
+) -> None:
+    distribution.remove_providers(template, [three[1]], BY)
+    late = target_on(template, three[1])
+    maintenance.enter(template, BY)
+    removal._remove(late)
+    assert target_on(template, three[1]).phase == Phase.WAITING
+
+
+def test_a_provider_that_is_added_again_just_before_its_removal_keeps_its_images_and_guests(
+    hosts: Hosts, template: Template, three: list[Provider], drain: Drain
+) -> None:
+    distribution.remove_providers(template, [three[1]], BY)
+    late = target_on(template, three[1])
+    distribution.add_providers(template, [three[1]], BY)
+    removal._remove(late)
+    assert target_on(template, three[1]).phase == Phase.WAITING
+    three[1].refresh_from_db()
+    guests.create(template, three[1], 1, BY)
+    assert not removal._claim(late)
+    drain()
+    assert GuestVM.objects.get().phase == GuestPhase.READY
+    assert target_on(template, three[1]).phase == Phase.INSTALLED
 
 
 def test_a_guest_that_can_not_be_deleted_ends_the_removal_of_its_provider(

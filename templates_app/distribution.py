@@ -188,22 +188,26 @@ def make_current(version: TemplateVersion, by: str) -> None:
 
 def want_version(template: Template, version: TemplateVersion, by: str) -> None:
     """Point every present target at ``version``; those that hold another one begin to copy."""
-    for target in template.targets.select_related("provider").filter(desired=Desired.PRESENT):
-        if target.installed_version_id == version.pk and target.phase == Phase.INSTALLED:
-            DistributionTarget.objects.filter(pk=target.pk).update(wanted_version=version)
-            continue
-        intent = target.intent if target.installed_version_id is None else Intent.DISTRIBUTING
-        fields = {
-            "wanted_version": version,
-            "intent": intent,
-            "bytes_done": 0,
-            "bytes_total": version.allocated,
-        }
-        if target.cancel or target.phase in COPYING_PHASES or _cancelled_before(target):
-            DistributionTarget.objects.filter(pk=target.pk).update(wanted_version=version)
-        else:
-            note = f"Version {version.number}."
-            target.advance(Phase.WAITING, note, by, **fields, **UNCLAIMED, **FRESH, **no_error())
+    present = template.targets.select_related("provider").filter(desired=Desired.PRESENT)
+    for target in present:
+        seen: DistributionTarget | None = target
+        while seen and not want(seen, version, by):
+            seen = present.filter(pk=target.pk).first()  # a worker moved it meanwhile
+
+
+def want(target: DistributionTarget, version: TemplateVersion, by: str) -> bool:
+    """Point a present target at ``version``, if it is still as this object saw it; say whether it was."""
+    done = target.installed_version_id == version.pk and target.phase == Phase.INSTALLED
+    if done or target.cancel or target.phase in COPYING_PHASES or _cancelled_before(target):
+        return bool(target.as_seen().update(wanted_version=version))
+    fields = {
+        "wanted_version": version,
+        "intent": target.intent if target.installed_version_id is None else Intent.DISTRIBUTING,
+        "bytes_done": 0,
+        "bytes_total": version.allocated,
+    }
+    note = f"Version {version.number}."
+    return target.advance(Phase.WAITING, note, by, **fields, **UNCLAIMED, **FRESH, **no_error())
 
 
 def _cancelled_before(target: DistributionTarget) -> bool:

@@ -21,6 +21,7 @@ from rasweb.refusals import Refusal
 from rasweb.rows import standing
 from templates_app import (
     copying,
+    distribution,
     guests,
     lanes,
     leftovers,
@@ -190,8 +191,15 @@ def _without_source() -> QuerySet[DistributionTarget]:
 
 
 def _renew() -> None:
-    """An order that came while a worker finished: another version is wanted, or none."""
+    """An order that came while a worker finished: another version is wanted, or none.
+
+    No present target goes on wanting another version than the template's current one, whoever left it so.
+    """
     for target in _late():
+        current = target.template.current_version
+        if current and target.desired == Desired.PRESENT and target.wanted_version_id != current.pk:
+            distribution.want(target, current, "")
+            continue
         fresh: dict[str, Any] = {"attempt": 0, "next_try_at": None, "bytes_done": 0, "bytes_peak": 0}
         target.advance(Phase.WAITING, "Ordered meanwhile.", **fresh)
 
@@ -199,8 +207,9 @@ def _renew() -> None:
 @standing
 def _late() -> QuerySet[DistributionTarget]:
     idle = DistributionTarget.objects.filter(phase=Phase.INSTALLED, claim=None)
-    late = idle.exclude(installed_version=F("wanted_version"), desired=Desired.PRESENT)
-    return late.exclude(template__phase__in=BUSY).select_related("template", "provider")
+    wanted = Q(wanted_version=F("template__current_version")) | Q(template__current_version=None)
+    late = idle.exclude(wanted, installed_version=F("wanted_version"), desired=Desired.PRESENT)
+    return late.exclude(template__phase__in=BUSY).select_related("template__current_version", "provider")
 
 
 def _expire() -> None:

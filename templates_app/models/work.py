@@ -57,7 +57,7 @@ class Work(models.Model):
             "changed_at": timezone.now(),
         }
         with transaction.atomic():
-            if not self._as_seen().update(**moved, **fields):
+            if not self.as_seen().update(**moved, **fields):
                 return False
             self.refresh_from_db()
             Event.record(self, before, to, by=by or self.owner, note=note)
@@ -118,7 +118,8 @@ class Work(models.Model):
     def announce(self) -> None:
         live.changed(self._meta.model_name or "", self.pk, *self.topics())
 
-    def _as_seen(self) -> models.QuerySet[Self]:
+    def as_seen(self) -> models.QuerySet[Self]:
+        """The row, if nobody moved it since this object read it."""
         return type(self)._default_manager.filter(pk=self.pk, phase=self.phase, claim=self.claim)
 
 

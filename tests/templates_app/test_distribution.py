@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
 
 from providers_app.drivers import open_driver
 from providers_app.models import Inventory, Provider
@@ -13,6 +16,7 @@ from rasweb.refusals import Refusal
 from templates_app import distribution, preflight, settling
 from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template, TemplateVersion
+from templates_app.reconciler import Reconciler
 from templates_app.states import Phase
 from templates_app.status import template_status
 from tests.templates_app.conftest import BY, OK, SIZE, Drain, Hosts, target_on, words
@@ -283,3 +287,36 @@ def test_properties_made_from_an_older_list_are_refused(
     distribution.remove_providers(template, [three[2]], BY)
     with pytest.raises(Refusal, match="changed by somebody else"):
         distribution.apply(template, three, 4, BY, was=was)
+
+
+def version_2(template: Template) -> TemplateVersion:
+    disks = template.sealed_version.disks
+    return TemplateVersion.objects.create(template=template, number=2, disks=disks)
+
+
+def test_a_target_that_a_worker_moves_during_an_order_wants_the_new_version_too(
+    template: Template, three: list[Provider]
+) -> None:
+    version, waiting, taken = version_2(template), target_on(template, three[1]), []
+    waiting.advance(Phase.WAITING)
+
+    def meet(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        if sql.startswith("UPDATE") and not taken:
+            taken.append(sql)
+            taken.append(waiting.take(Phase.CHECKING))
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(meet):
+        distribution.want_version(template, version, BY)
+    met = target_on(template, three[1])
+    assert (taken[1:], met.phase, met.wanted_version) == ([True], Phase.CHECKING, version)
+
+
+def test_a_host_that_was_left_at_an_older_version_is_brought_to_the_current_one(
+    template: Template, three: list[Provider], drain: Drain
+) -> None:
+    Template.objects.filter(pk=template.pk).update(current_version=version_2(template))
+    Reconciler().run()
+    left = target_on(template, three[1])
+    assert left.wanted_version == Template.objects.get(pk=template.pk).current_version
+    assert words(template)["left"] == ("Ready", "Distributing")

@@ -22,7 +22,7 @@ from providers_app.drivers.errors import DriverError, Unreachable
 from providers_app.hostcalls import HostAddress, call_many
 from providers_app.models import Inventory, Provider, Reachability
 from rasweb.refusals import Refusal
-from rasweb.rows import standing
+from rasweb.rows import locked, standing
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def record(provider: Provider, answer: Survey | DriverError, began: datetime | N
     began = began or timezone.now()
     with transaction.atomic():
         try:
-            provider.refresh_from_db(from_queryset=Provider.objects.select_for_update())
+            provider.refresh_from_db(from_queryset=locked(Provider.objects.all()))
         except Provider.DoesNotExist:
             return
         # A time in the future is that of a clock which was set back since.

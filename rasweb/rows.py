@@ -71,6 +71,15 @@ def _filled(parameter: Any, times: Mapping[str, datetime]) -> Any:
     return parameter
 
 
+def locked(rows: QuerySet[Row]) -> QuerySet[Row]:
+    """These rows, locked until the transaction ends; where the database is one file that holds everything else too.
+
+    Rows that name them by a foreign key may be written meanwhile: history is, by whoever holds another row of the same
+    work and would be waited for in turn.
+    """
+    return rows.select_for_update(of=("self",), no_key=True)
+
+
 class RowsField(forms.ModelMultipleChoiceField):
     """A choice of rows; a number that no database holds is no valid choice either."""
 

@@ -18,6 +18,7 @@ from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
 from rasweb import workers
 from rasweb.quantities import size
+from rasweb.rows import locked
 from templates_app import bandwidth, lanes, places, preflight, queue
 from templates_app.models import DistributionTarget, PublishedImage, TemplateVersion
 from templates_app.models.work import error, no_error
@@ -339,7 +340,7 @@ class Copy:
     def _spoil_source(self, event: events.Failed) -> None:
         """What was read there is not the version, so nobody reads it again before it is proven."""
         code, how = SPOILT_SOURCE[event.code]
-        for holder in places.holders(self._version).filter(provider=self._source).select_for_update():
+        for holder in locked(places.holders(self._version).filter(provider=self._source)):
             holder.spoil(self._version)
             if holder.phase == Phase.INSTALLED and holder.installed_version_id == self._version.pk:
                 text = f"The image that was copied from {self._source} {how}."

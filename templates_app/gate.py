@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from django.db import transaction
 
 from rasweb.refusals import Refusal
+from rasweb.rows import locked
 from templates_app.models import Template
 
 
@@ -15,7 +16,7 @@ from templates_app.models import Template
 def order(template: Template) -> Iterator[Template]:
     """A transaction that holds the template's row, yielded as it is now. Nobody is asked over the network inside."""
     with transaction.atomic():
-        fresh = Template.objects.select_for_update().filter(pk=template.pk).first()
+        fresh = locked(Template.objects.filter(pk=template.pk)).first()
         if fresh is None:
             raise Refusal(f"{template} was deleted.", "MISSING", "Look at the list again.")
         if fresh.in_maintenance:

@@ -20,7 +20,7 @@ from providers_app.drivers.errors import DriverError, Refused, Unreachable
 from providers_app.hostcalls import Stopped
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal, bad_input_refused
-from rasweb.rows import standing
+from rasweb.rows import locked, standing
 from templates_app import queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.lanes import store
@@ -232,10 +232,10 @@ def _take(guest: GuestVM) -> bool:
         return False
     most = max(1, settings.WORKERS - SPARE_WORKERS)
     with transaction.atomic():
-        template = Template.objects.select_for_update().filter(pk=guest.template_id).first()
+        template = locked(Template.objects.filter(pk=guest.template_id)).first()
         if template is None or template.in_maintenance:
             return False
-        Provider.objects.select_for_update().get(pk=guest.provider_id)
+        locked(Provider.objects.all()).get(pk=guest.provider_id)
         every = GuestVM.objects.filter(claim__isnull=False).count()
         if every >= most or _places()[guest.provider_id] <= 0:
             return False

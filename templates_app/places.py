@@ -16,7 +16,7 @@ from django.db.models import BooleanField, Case, Count, F, Q, QuerySet, Value, W
 from django.utils import timezone
 
 from providers_app.models import Provider
-from rasweb.rows import standing
+from rasweb.rows import locked, standing
 from templates_app import lanes
 from templates_app.models import DistributionTarget, PublishedImage, Template, TemplateVersion
 from templates_app.models.work import error
@@ -61,7 +61,7 @@ def claim(template_id: int) -> Crew | None:
     Or a single one, whose former engine crashed.
     """
     with transaction.atomic():
-        template = Template.objects.select_for_update().filter(pk=template_id).first()
+        template = locked(Template.objects.filter(pk=template_id)).first()
         waiting = _waiting().filter(template=template_id).exclude(_taken_along())
         free = waiting.exclude(provider__in=_full_providers()).select_related("wanted_version")
         first = _in_order(free).first()
@@ -85,8 +85,8 @@ def claim_more(crew: Crew) -> Crew | None:
     if not rows.exists():
         return None
     with transaction.atomic():
-        template = Template.objects.select_for_update().filter(pk=crew.version.template_id).first()
-        source = Provider.objects.select_for_update().filter(pk=crew.source.pk).first()
+        template = locked(Template.objects.filter(pk=crew.version.template_id)).first()
+        source = locked(Provider.objects.filter(pk=crew.source.pk)).first()
         taken = _take(rows, template, source) if template and source else []
     return Crew(crew.source, crew.version, taken) if taken else None
 
@@ -189,7 +189,7 @@ def _source(template: Template, version: TemplateVersion) -> Provider | None:
     intact = holders(version)
     holding = intact if intact.exists() else holders(version, spoilt=True)
     available = Provider.objects.available().filter(targets__in=holding)
-    providers = list(available.select_for_update(of=("self",)))
+    providers = list(locked(available))
     home = [provider for provider in providers if provider.pk == template.source_provider_id]
     return next(iter(home + providers), None)
 

@@ -15,7 +15,7 @@ from providers_app import health
 from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import standing
+from rasweb.rows import locked, standing
 from templates_app import guests, lanes, queue
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import (
@@ -176,7 +176,7 @@ def _let_be(run: RecreateRun, by: str) -> RecreateRun:
 
 def _skip(run: RecreateRun, why: str, by: str) -> None:
     """Leave the guests as they are that no worker has in hand: those still to do, and those ordered already."""
-    unread = run.items.select_for_update(of=("self",)).filter(phase__in=[ItemPhase.TODO, ItemPhase.RUNNING])
+    unread = locked(run.items.filter(phase__in=[ItemPhase.TODO, ItemPhase.RUNNING]))
     for item in unread.select_related("guest__template", "guest__provider"):
         taken_back = item.guest is not None and _take_back(item.guest, why, by)
         if taken_back or item.phase == ItemPhase.TODO:

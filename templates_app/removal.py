@@ -19,7 +19,7 @@ from providers_app.drivers.errors import DriverError, Refused
 from providers_app.hostcalls import Stopped
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from rasweb.rows import standing
+from rasweb.rows import locked, standing
 from templates_app import guests
 from templates_app.leases import ask
 from templates_app.models import DistributionTarget, Event, PublishedImage, Template, TemplateVersion
@@ -134,7 +134,7 @@ def _remove(target: DistributionTarget) -> None:
 def _claim(target: DistributionTarget) -> bool:
     """Claim it for its removal, unless it was added again or its template went into maintenance meanwhile."""
     with transaction.atomic():
-        template = Template.objects.select_for_update().filter(pk=target.template_id).first()
+        template = locked(Template.objects.filter(pk=target.template_id)).first()
         leaving = DistributionTarget.objects.filter(pk=target.pk, desired=Desired.ABSENT)
         if template is None or template.in_maintenance or not leaving.exists():
             return False

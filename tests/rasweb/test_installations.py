@@ -1,5 +1,6 @@
 """The product as it is started at first, and as a larger site runs it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,4 +79,17 @@ def test_a_site_with_postgresql_and_redis_works_alike(product, tmp_path):
     finally:
         product.close()
         redis.stop()
+        database.stop()
+
+
+def test_on_postgresql_an_order_and_a_worker_never_wait_for_each_other(product):
+    database = PostgresServer()
+    try:
+        product.env |= {"RASWEB_DATABASE_URL": database.start().url}
+        product.order("migrate", "-v0")
+        meet = "from tests.templates_app import rivals; rivals.meet()"
+        came = json.loads(product.order("shell", "-v0", "-c", meet).stdout)
+        assert came == {"faults": [], "phase": "checking", "newest": True}
+    finally:
+        product.close()
         database.stop()

@@ -13,9 +13,9 @@ from typing import Any, NoReturn, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DatabaseError, ProgrammingError, models
+from django.db import DatabaseError, models
 
-from rasweb.refusals import Refusal
+from rasweb.refusals import Refusal, without_database
 
 POLL_SECONDS = 0.2
 Row = TypeVar("Row", bound=models.Model)
@@ -70,7 +70,7 @@ class OrderCommand(BaseCommand):
         except ObjectDoesNotExist:
             self._fail(asked, Refusal("It was deleted meanwhile.", "MISSING"))
         except DatabaseError as error:
-            self._fail(asked, _without_database(error))
+            self._fail(asked, without_database(error))
         except KeyboardInterrupt:
             text = "Interrupted; what was ordered goes on."
             self._fail(asked, Refusal(text, "INTERRUPTED", "Look at the status later."))
@@ -110,12 +110,6 @@ class Unfinished:
 
 def _with_status(answer: Any) -> tuple[Any, bool]:
     return (answer.answer, False) if isinstance(answer, Unfinished) else (answer, True)
-
-
-def _without_database(error: DatabaseError) -> Refusal:
-    if isinstance(error, ProgrammingError) or "no such table" in str(error):
-        return Refusal("The database was never set up.", "DATABASE", "Run `manage.py up` first.")
-    return Refusal("The database is busy or can not be reached.", "DATABASE", "Try again.")
 
 
 def who() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError
+from django.db import DatabaseError, IntegrityError, ProgrammingError
 
 
 class Refusal(Exception):
@@ -31,6 +31,13 @@ def bad_input_refused(taken: str) -> Iterator[None]:
         raise Refusal(" ".join(_sentences(error)), "BAD_INPUT") from error
     except IntegrityError as error:
         raise Refusal(taken, "CONFLICT", "Look at the list again, then choose another name.") from error
+
+
+def without_database(error: DatabaseError) -> Refusal:
+    """What to say where the database was asked and did not do it."""
+    if isinstance(error, ProgrammingError) or "no such table" in str(error):
+        return Refusal("The database was never set up.", "DATABASE", "Run `manage.py up` first.")
+    return Refusal("The database is busy or can not be reached.", "DATABASE", "Try again.")
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

@@ -212,6 +212,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "rasweb.middleware.Busy",
 ]
 ROOT_URLCONF = "rasweb.urls"
 ASGI_APPLICATION = "rasweb.asgi.application"

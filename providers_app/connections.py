@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +19,8 @@ from providers_app.drivers.setting import Field
 from providers_app.hostcalls import HostAddress, call
 from providers_app.models import Installation, Provider, Reachability
 from rasweb import live
-from rasweb.refusals import Refusal, bad_input_refused
+from rasweb.refusals import Refusal, bad_input_refused, changed_meanwhile
+from rasweb.rows import locked
 
 CALL_SECONDS = 10.0
 LARGEST = 2**63 - 1
@@ -35,10 +38,21 @@ def add(
     return provider
 
 
+def sign(provider: Provider) -> str:
+    """Tells whether somebody changed what the form of a provider shows."""
+    shown = [provider.settings, provider.sealed_secrets, provider.bandwidth_limit, provider.max_copies]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
 def change(
-    provider: Provider, values: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None
+    provider: Provider, values: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None, was: str = ""
 ) -> Provider:
-    """Change settings. Credentials that are left out stay, unless the address changed. Another host is refused."""
+    """Change settings. Credentials that are left out stay, unless the address changed. Another host is refused.
+
+    ``was``: the sign of what the order was made from; refused when it is another one by now.
+    """
+    if was and was != sign(provider):
+        raise changed_meanwhile(provider)
     known, hidden = split(provider.kind, values)
     if not hidden and known == provider.settings:
         hidden = _hidden(provider)
@@ -49,11 +63,8 @@ def change(
             "OTHER_HOST",
             "Add the other host as a provider of its own.",
         )
-    provider.settings = known
-    provider.sealed_secrets = secrets.seal(hidden, provider.kind, known)
-    for column, value in (limits or {}).items():
-        setattr(provider, column, value)
-    _save(provider)
+    sealed = secrets.seal(hidden, provider.kind, known)
+    _write(provider, {"settings": known, "sealed_secrets": sealed, **(limits or {})})
     return provider
 
 
@@ -67,11 +78,8 @@ def test(kind: str, values: Mapping[str, Any]) -> Survey:
 
 def limit(provider: Provider, limits: Mapping[str, int]) -> None:
     """Change how much is copied to and from a host; copies that run follow."""
-    for column, value in limits.items():
-        setattr(provider, column, value)
-    with bad_input_refused("Somebody else changed it just now."):
-        provider.clean_fields(exclude={field.name for field in provider._meta.fields} - limits.keys())
-        provider.touch(**limits)
+    _clean(provider, limits)
+    provider.touch(**limits)
     provider.announce()
 
 
@@ -167,16 +175,33 @@ def _ask(kind: str, known: Mapping[str, Any], hidden: Mapping[str, str], verb: s
         raise Refusal(error.text, error.code, error.action) from error
 
 
+def _clean(provider: Provider, columns: Mapping[str, Any]) -> None:
+    for column, value in columns.items():
+        setattr(provider, column, value)
+    with bad_input_refused("Somebody else changed it just now."):
+        provider.clean_fields(exclude={field.name for field in provider._meta.fields} - columns.keys())
+
+
+def _write(provider: Provider, columns: Mapping[str, Any]) -> None:
+    """Write these columns if the form would still show what this object was read with. It is checked at once."""
+    before = sign(provider)
+    _clean(provider, columns)
+    with transaction.atomic():
+        fresh = locked(Provider.objects.filter(pk=provider.pk)).first()
+        if fresh is None or sign(fresh) != before:
+            raise changed_meanwhile(provider)
+        provider.touch(**columns, reachability=Reachability.UNKNOWN, next_check_at=None)
+    provider.announce()
+
+
 def _save(provider: Provider) -> None:
-    same = Provider.objects.filter(host_id=provider.host_id).exclude(pk=provider.pk).first()
+    same = Provider.objects.filter(host_id=provider.host_id).first()
     if same:
         raise Refusal(
             f"This host is registered already, as {same.name}.",
             "SAME_HOST",
             f"Use {same.name}, or remove it first.",
         )
-    provider.next_check_at = None
-    provider.revision += 1
     taken = "A provider with this name or host was added just now."
     with bad_input_refused(taken), transaction.atomic():
         provider.full_clean(exclude=["host_id"])

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from providers_app import connections
 from providers_app.drivers import KINDS, fields, load
 from providers_app.drivers.setting import Field
 from providers_app.models import NAME, Provider
@@ -58,14 +59,14 @@ class ProviderForm(forms.Form):
         initial=8,
         help_text=_("Read from it, and as many written to it."),
     )
+    was = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, kind: str, data: Any = None, *, provider: Provider | None = None) -> None:
         super().__init__(data, initial=_known(provider) if provider else None)
         self.kind = kind
         for each in fields(kind):
             self.fields[f"set-{each.name}"] = _form_field(each, stored=provider is not None)
-        if provider:
-            del self.fields["name"]
+        del self.fields["name" if provider else "was"]
         self.order_fields(["name", *(name for name in self.fields if name.startswith("set-"))])
 
     def values(self) -> dict[str, Any]:
@@ -76,7 +77,9 @@ class ProviderForm(forms.Form):
 
     def limits(self) -> dict[str, int | None]:
         """What was changed of them: a limit set to the byte elsewhere is not rounded by being shown."""
-        limits = {"max_copies": self.cleaned_data["max_copies"]}
+        limits: dict[str, int | None] = {}
+        if "max_copies" in self.changed_data:
+            limits["max_copies"] = self.cleaned_data["max_copies"]
         if "bandwidth" in self.changed_data:
             limits["bandwidth_limit"] = in_bytes(self.cleaned_data["bandwidth"])
         return limits
@@ -88,6 +91,7 @@ def _known(provider: Provider) -> dict[str, Any]:
         **{f"set-{name}": value for name, value in provider.settings.items()},
         "bandwidth": in_mib(limit),
         "max_copies": provider.max_copies,
+        "was": connections.sign(provider),
     }
 
 

@@ -96,7 +96,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
     context = {"form": form, "kind": row.kind, "provider": row}
     if request.method == "POST" and form.is_valid():
         try:
-            connections.change(row, form.values(), limits=form.limits())
+            connections.change(row, form.values(), limits=form.limits(), was=form.cleaned_data["was"])
         except Refusal as refusal:
             return render(request, "providers_app/form.html", {**context, "refusal": refusal})
         messages.success(request, _("%s was changed and is being checked.") % row)

@@ -33,6 +33,14 @@ def bad_input_refused(taken: str) -> Iterator[None]:
         raise Refusal(taken, "CONFLICT", "Look at the list again, then choose another name.") from error
 
 
+def changed_meanwhile(row: object) -> Refusal:
+    return Refusal(
+        f"{row} was changed by somebody else just now.",
+        "CONFLICT",
+        "Look at it again, then repeat the order.",
+    )
+
+
 def without_database(error: DatabaseError) -> Refusal:
     """What to say where the database was asked and did not do it."""
     if isinstance(error, ProgrammingError) or "no such table" in str(error):

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from rasweb.refusals import Refusal
+from rasweb.refusals import Refusal, changed_meanwhile
 from rasweb.rows import locked
 from templates_app.models import Template
+
+__all__ = ["changed_meanwhile", "order"]
 
 
 @contextmanager
@@ -26,11 +28,3 @@ def order(template: Template) -> Iterator[Template]:
                 "Leave maintenance first.",
             )
         yield fresh
-
-
-def changed_meanwhile(row: object) -> Refusal:
-    return Refusal(
-        f"{row} was changed by somebody else just now.",
-        "CONFLICT",
-        "Look at it again, then repeat the order.",
-    )

@@ -106,6 +106,23 @@ def test_a_limit_to_the_byte_is_not_rounded_by_saving_the_form(
     assert row.bandwidth_limit == 1_572_864
 
 
+def test_a_form_that_was_opened_before_another_change_overwrites_nothing(
+    folder: Path, administrator: Client, db: None
+) -> None:
+    row = connections.add("far", "directory", {"path": str(folder)})
+    edit = reverse("provider-edit", args=[row.pk])
+    was = administrator.get(edit).context["form"].initial["was"]
+    sent = {"set-path": str(folder), "max_copies": 3, "was": was}
+    connections.limit(row, {"max_copies": 5})
+    for _ in range(2):
+        html = administrator.post(edit, sent).content.decode()
+        assert "far was changed by somebody else just now." in html
+        assert f'name="was" value="{was}"' in html
+    assert Provider.objects.get().max_copies == 5
+    administrator.post(edit, sent | {"was": administrator.get(edit).context["form"].initial["was"]})
+    assert Provider.objects.get().max_copies == 3
+
+
 def test_all_copies_together_get_a_limit(administrator: Client, db: None) -> None:
     url = reverse("providers-limits")
     assert 'value="0"' in administrator.get(url).content.decode()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from cryptography.fernet import Fernet
+from django.utils import timezone
 
-from providers_app import connections, secrets
-from providers_app.models import Provider
+from providers_app import connections, health, secrets
+from providers_app.models import Provider, Reachability
 from rasweb.refusals import Refusal
 from templates_app.models import Template
 from tests.templates_app.conftest import Hosts
@@ -49,6 +50,31 @@ def test_settings_that_lead_to_another_host_are_refused(hosts: Hosts, provider: 
     other = hosts.add("other")
     with pytest.raises(Refusal, match="another host"):
         connections.change(provider, {"path": other.settings["path"], "networks": "x"})
+
+
+def test_what_others_wrote_while_a_host_was_asked_stays(hosts: Hosts, provider: Provider) -> None:
+    read_before = Provider.objects.get(pk=provider.pk)
+    connections.enable(provider, False)
+    provider.touch(failures=2, last_seen_at=timezone.now())
+    changed = connections.change(read_before, {**provider.settings, "networks": "lab"})
+    assert (changed.settings["networks"], changed.enabled, changed.failures) == ("lab", False, 2)
+    assert changed.last_seen_at == provider.last_seen_at
+    assert changed.revision > provider.revision
+
+
+def test_of_two_changes_of_one_provider_at_once_one_wins(hosts: Hosts, provider: Provider) -> None:
+    read_before = Provider.objects.get(pk=provider.pk)
+    connections.limit(provider, {"max_copies": 2})
+    with pytest.raises(Refusal, match="changed by somebody else"):
+        connections.change(read_before, provider.settings, limits={"max_copies": 5})
+    assert Provider.objects.get(pk=provider.pk).max_copies == 2
+
+
+def test_a_provider_that_was_changed_is_unknown_until_it_is_checked(hosts: Hosts, provider: Provider) -> None:
+    assert provider.available
+    health.due()
+    changed = connections.change(Provider.objects.get(pk=provider.pk), provider.settings)
+    assert (changed.reachability, changed.next_check_at) == (Reachability.UNKNOWN, None)
 
 
 def test_a_provider_in_use_is_not_deleted(hosts: Hosts, provider: Provider) -> None:

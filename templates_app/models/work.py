@@ -139,22 +139,24 @@ def error(code: str, text: str, action: str = "") -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def _here() -> str:
+    """Where process numbers mean what they mean to this process: this boot, this container."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def process_name(pid: int | None = None) -> str:
-    """Name a process of this machine so that a later one with the same number is another: boot, number, start."""
+    """Name a process from here so that a later one with the same number is another: where, number, start."""
     number = pid or os.getpid()
     start = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{_boot_id()}/{number}/{start}"
+    return f"{_here()}/{number}/{start}"
 
 
 def process_is_gone(name: str) -> bool:
-    """True only where that is certain: the process belonged to this machine and runs no more."""
-    boot, _, rest = name.partition("/")
+    """True only where that is certain: the process was seen from here and runs no more."""
+    where, _, rest = name.partition("/")
     number, _, _start = rest.partition("/")
-    if boot != _boot_id() or not number.isdigit():
+    if where != _here() or not number.isdigit():
         return False
     try:
         return process_name(int(number)) != name

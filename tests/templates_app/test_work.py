@@ -25,6 +25,7 @@ from templates_app.leases import Reaper
 from templates_app.models import DistributionTarget, Event, Template, TemplateVersion
 from templates_app.models.work import error, process_is_gone, process_name
 from templates_app.states import Phase, TemplatePhase
+from tests.product import ROOT
 from tests.templates_app.conftest import BY, Drain, Hosts, target_on
 
 
@@ -124,6 +125,22 @@ def test_a_process_that_ended_is_known_to_be_gone() -> None:
 @pytest.mark.parametrize("name", ["", "another-boot/1/2", "garbage"])
 def test_of_a_process_elsewhere_nothing_is_certain(name: str) -> None:
     assert not process_is_gone(name)
+
+
+CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--map-root-user"]
+IS_GONE = (
+    "import django, sys; django.setup(); from templates_app.models.work import process_is_gone;"
+    "print(process_is_gone(sys.argv[1]))"
+)
+
+
+def test_of_a_process_in_another_container_nothing_is_certain() -> None:
+    if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody begin to count processes anew")
+    asked = [*CONTAINER, sys.executable, "-c", IS_GONE, process_name()]
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    said = subprocess.run(asked, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == "False\n"
 
 
 def elsewhere(target: DistributionTarget) -> None:

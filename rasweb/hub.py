@@ -25,6 +25,9 @@ from rasweb.live import GROUP
 
 log = logging.getLogger(__name__)
 
+FAULTS = 3  # of one topic in a row, until its pages are told to read themselves
+LONGEST = 10  # of the growing pauses between two tries
+
 Key = tuple[str, int]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -95,6 +98,8 @@ class Hub:
         self._recent = database_sync_to_async(recent, thread_sensitive=False)
         self._viewers: dict[str, set[Viewer]] = {}
         self._dirty: dict[str, set[Key]] = {}
+        self._faults: dict[str, int] = {}
+        self._later: dict[str, set[Key]] = {}
         self._wake = asyncio.Event()
         self._listening = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,11 +175,29 @@ class Hub:
     async def _show(self, topic: str, keys: set[Key]) -> None:
         if topic not in self._viewers:
             return
-        frame = await self._frame(topic, keys)
+        if topic in self._later:
+            self._later[topic] |= keys
+            return
+        try:
+            frame = await self._frame(topic, keys)
+        except Exception:  # of this topic alone: the others go on
+            log.exception("Live updates: %s can not be shown and is tried again", topic)
+            self._show_later(topic, keys)
+            return
+        self._faults.pop(topic, None)
         text = _text(topic, frame.parts, frame.refresh)
         instead = _text(topic, frame.parts, refresh=True)
         for viewer in self._viewers.get(topic, ()):
             viewer.offer(topic, text, instead)
+
+    def _show_later(self, topic: str, keys: set[Key]) -> None:
+        self._faults[topic] = faults = self._faults.get(topic, 0) + 1
+        if faults >= FAULTS:
+            for viewer in self._viewers.get(topic, ()):
+                viewer.offer(topic, _text(topic, "", refresh=True))
+        self._later[topic] = keys
+        pause = self.pace.pause * min(faults, LONGEST)
+        asyncio.get_running_loop().call_later(pause, lambda: self.mark({topic: self._later.pop(topic)}))
 
     async def _repair(self) -> None:
         since = timezone.now()

@@ -25,8 +25,11 @@ class Rows:
     lately: dict[str, set] = field(default_factory=dict)
     looks: list[datetime] = field(default_factory=list)
     faults: int = 0
+    poisoned: str = ""
 
     def frame(self, topic: str, keys: set) -> Shown:
+        if topic == self.poisoned:
+            raise ValueError("a row that nothing can show")
         if self.faults:
             self.faults -= 1
             raise OSError("the database is gone")

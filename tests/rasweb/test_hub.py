@@ -111,6 +111,17 @@ async def test_a_fault_while_rendering_loses_no_change(room):
     assert browser.frames[0]["parts"] == "template1"
 
 
+async def test_a_topic_that_can_not_be_shown_does_not_stop_the_others(room):
+    room.rows.poisoned = "providers"
+    blind, looking = await room.browser("providers"), await room.browser("templates")
+    for pk in range(3):
+        await room.poke(("provider", pk), topic="providers")
+        await room.poke(("template", pk))
+        await until(lambda wanted=pk + 1: len(looking.frames) >= wanted)
+    await until(lambda: blind.frames)
+    assert blind.frames[0] == {"topic": "providers", "parts": "", "refresh": True}
+
+
 async def test_the_server_says_that_it_lives(tmp_path):
     layer = Relay(str(tmp_path))
     room = Room(layer, FAST)

@@ -112,13 +112,19 @@ class Reconciler:
         """Compare what each good check read with what should be there."""
         for pk, read_at in Inventory.objects.values_list("pk", "read_at"):
             if self._observed.get(pk) != read_at:
-                inventory = Inventory.objects.select_related("provider").get(pk=pk)
-                guests.observe(inventory.provider, inventory)
-                _observe_images(inventory)
-                workingcopy.observe(inventory)
-                if leftovers.unwanted(inventory):
-                    self._littered.add(pk)
-                self._observed[pk] = read_at
+                try:
+                    self._compare(Inventory.objects.select_related("provider").get(pk=pk))
+                except Exception:  # one host that tells nonsense hides nothing of the others
+                    log.exception("what was read from provider %s can not be compared", pk)
+                else:
+                    self._observed[pk] = read_at
+
+    def _compare(self, inventory: Inventory) -> None:
+        guests.observe(inventory.provider, inventory)
+        _observe_images(inventory)
+        workingcopy.observe(inventory)
+        if leftovers.unwanted(inventory):
+            self._littered.add(inventory.pk)
 
 
 def _in_turn(*kinds: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:

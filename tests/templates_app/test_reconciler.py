@@ -80,6 +80,17 @@ def test_a_poisoned_inventory_does_not_stop_the_work(hosts: Hosts, ordered: Temp
     assert Template.objects.get(pk=ordered.pk).phase == TemplatePhase.READY
 
 
+def test_an_inventory_that_can_not_be_read_hides_nothing_of_other_hosts(
+    hosts: Hosts, template: Template, three: list[Provider]
+) -> None:
+    for file in (hosts.path(three[2]) / "images").glob("win11*"):
+        file.unlink()
+    hosts.check(three[2])
+    Inventory.objects.filter(provider__in=three[:2]).update(images=[{"no": "name"}])
+    Reconciler().run()
+    assert target_on(template, three[2]).error_code == "CONTENT_LOST"
+
+
 def test_images_to_read_again_are_not_looked_for_in_every_pass(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

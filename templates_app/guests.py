@@ -27,7 +27,7 @@ from templates_app.lanes import store
 from templates_app.leases import ask
 from templates_app.models import Event, GuestVM, Power, Template, TemplateVersion
 from templates_app.models.template import BUSY
-from templates_app.models.work import error, no_error
+from templates_app.models.work import error, no_error, older_than
 from templates_app.places import SPARE_WORKERS
 from templates_app.states import Desired, GuestPhase
 
@@ -187,7 +187,7 @@ def observe(provider: Provider, inventory: Inventory) -> None:
     """Compare the guests with what a good check read: those that are gone are Lost, those that are back Ready."""
     there = {(guest["name"], guest["mark"]["owner"]): guest for guest in inventory.guests if guest["mark"]}
     known = provider.guests.filter(
-        claim=None, changed_at__lt=inventory.read_at, phase__in=[GuestPhase.READY, GuestPhase.LOST]
+        older_than(inventory.read_at), claim=None, phase__in=[GuestPhase.READY, GuestPhase.LOST]
     )
     news: dict[int, Any] = {}
     for pk, name, phase, power in known.values_list("pk", "name", "phase", "power"):

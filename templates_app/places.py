@@ -19,6 +19,7 @@ from providers_app.models import Provider
 from rasweb.rows import locked, standing
 from templates_app import lanes
 from templates_app.models import DistributionTarget, PublishedImage, Template, TemplateVersion
+from templates_app.models.target import to_be_tried
 from templates_app.models.work import error
 from templates_app.states import COPYING_PHASES, Desired, Phase, TemplatePhase
 
@@ -95,9 +96,8 @@ _apart = Case(When(error_code__in=APART, then=Value(True)), default=Value(False)
 
 
 def _waiting() -> QuerySet[DistributionTarget]:
-    now = timezone.now()
     return DistributionTarget.objects.filter(
-        Q(next_try_at=None) | Q(next_try_at__lte=now),
+        to_be_tried(),
         phase=Phase.WAITING,
         claim=None,
         desired=Desired.PRESENT,

@@ -36,7 +36,7 @@ from templates_app import (
 from templates_app.leases import Reaper
 from templates_app.models import DistributionTarget, PublishedImage, Template
 from templates_app.models.template import BUSY
-from templates_app.models.work import error, no_error
+from templates_app.models.work import error, no_error, older_than
 from templates_app.states import Desired, Phase, TemplatePhase
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _observe_images(inventory: Inventory) -> None:
     """An installed image that is gone or was changed is no longer OK."""
     there = {image["name"]: image["stamp"] for image in inventory.images}
     installed = DistributionTarget.objects.filter(
-        provider=inventory.provider_id, phase=Phase.INSTALLED, claim=None, changed_at__lt=inventory.read_at
+        older_than(inventory.read_at), provider=inventory.provider_id, phase=Phase.INSTALLED, claim=None
     )
     images = PublishedImage.objects.filter(
         target__in=installed, version=F("target__installed_version"), spoilt=False

@@ -23,6 +23,7 @@ from rasweb.rows import locked, standing
 from templates_app import guests
 from templates_app.leases import ask
 from templates_app.models import DistributionTarget, Event, PublishedImage, Template, TemplateVersion
+from templates_app.models.target import LONGEST_PAUSE, to_be_tried
 from templates_app.models.template import BUSY
 from templates_app.models.work import error
 from templates_app.states import Desired, GuestPhase, Phase, TemplatePhase
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 REMOVE_SECONDS = 300.0
 VERSIONS_KEPT = 2
-IN_USE_PAUSE = timedelta(days=1)
+IN_USE_PAUSE = LONGEST_PAUSE
 
 
 def due() -> Iterable[tuple[str, int]]:
@@ -253,8 +254,7 @@ def drop_deleted(template: Template) -> None:
 def _ready() -> QuerySet[DistributionTarget]:
     """Targets that may be worked on now."""
     ready = DistributionTarget.objects.filter(claim=None, provider__in=Provider.objects.available())
-    in_time = Q(next_try_at=None) | Q(next_try_at__lte=timezone.now())
-    return ready.filter(in_time).exclude(template__phase__in=BUSY)
+    return ready.filter(to_be_tried()).exclude(template__phase__in=BUSY)
 
 
 def _old_versions() -> list[int]:

@@ -22,6 +22,7 @@ from providers_app.drivers import KINDS, load
 from providers_app.models import Provider
 from rasweb.workers import stopping
 from templates_app.models import DistributionTarget, GuestVM
+from templates_app.models.target import to_be_tried
 from templates_app.places import SPARE_WORKERS
 from templates_app.states import COPYING_PHASES, Desired, Phase, TemplatePhase
 from templates_app.verification import Reading
@@ -72,7 +73,7 @@ def _candidates() -> QuerySet[DistributionTarget]:
     now = timezone.now()
     return (
         _undisturbed()
-        .filter(Q(next_try_at=None) | Q(next_try_at__lte=now), claim=None)
+        .filter(to_be_tried(), claim=None)
         .annotate(in_doubt=ExpressionWrapper(_in_doubt(), BooleanField()))
         .filter(_in_doubt() | _aged(now))
         .select_related("template", "provider", "wanted_version", "installed_version")

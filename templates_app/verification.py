@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -19,6 +18,7 @@ from templates_app import lanes
 from templates_app.bandwidth import Limits
 from templates_app.gate import order
 from templates_app.models import DistributionTarget, PublishedImage, Template
+from templates_app.models.target import LONGEST_PAUSE
 from templates_app.models.work import error
 from templates_app.removal import later
 from templates_app.states import Phase
@@ -29,7 +29,7 @@ from templates_app.transfer.process import Engine
 MOST_AT_ONCE = 8
 LOOK_SECONDS = 0.1
 BUSY_SECONDS = 30.0  # to wait for who tidies a host; a reading of its own may take longer
-PAUSE = timedelta(days=1)
+PAUSE = LONGEST_PAUSE
 GONE = frozenset({"SOURCE_MISSING", "CONTENT_LOST", "MISSING"})
 SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
 

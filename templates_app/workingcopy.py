@@ -24,7 +24,7 @@ from rasweb.rows import standing
 from templates_app import queue
 from templates_app.leases import ask
 from templates_app.models import Template
-from templates_app.models.work import error, no_error
+from templates_app.models.work import error, no_error, older_than
 from templates_app.states import TemplatePhase
 
 LOOK_SECONDS = 2.0
@@ -150,7 +150,7 @@ def observe(inventory: Inventory) -> None:
     for template in _in_maintenance():
         if template.source_provider_id != inventory.provider_id or template.claim is not None:
             continue
-        if template.changed_at >= inventory.read_at:
+        if not Template.objects.filter(older_than(inventory.read_at), pk=template.pk).exists():
             continue
         seen, known = _of(inventory, template), dict(template.maintenance)
         done = seen != "on" and (order_of(template) or {}).get("passed_on")

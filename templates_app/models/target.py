@@ -15,12 +15,14 @@ from django.utils import timezone
 from providers_app.models import Provider
 from templates_app import states
 from templates_app.models.template import Template, TemplateVersion
-from templates_app.models.work import Work, error
+from templates_app.models.work import CLOCKS_DIFFER, Work, error
 from templates_app.states import COPYING_PHASES, Desired, Facts, Intent, Phase, State, Word
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
+MOST_JITTER = 1.2
+LONGEST_PAUSE = timedelta(days=1)  # of what does not hurry
 CLAIMED = sorted(COPYING_PHASES | {Phase.REMOVING})
 
 
@@ -156,7 +158,7 @@ class DistributionTarget(Work):
         delays = settings.RETRY_DELAYS
         if self.attempt > len(delays):
             return None
-        jitter = uniform(0.8, 1.2)  # noqa: S311  # spreads tries, guards nothing
+        jitter = uniform(0.8, MOST_JITTER)  # noqa: S311  # spreads tries, guards nothing
         return timezone.now() + timedelta(seconds=delays[max(self.attempt, 1) - 1] * jitter)
 
     def recover(self) -> bool:
@@ -172,6 +174,20 @@ class DistributionTarget(Work):
             return self.release(Phase.FAILED, **lost)
         peak = max(self.bytes_peak, self.bytes_done)
         return self.release(Phase.WAITING, attempt=attempt, bytes_peak=peak, next_try_at=None, **lost)
+
+
+def to_be_tried() -> Q:
+    """Targets whose pause is over, or never was one.
+
+    One that lasts longer than any was begun before the clock was set back.
+    """
+    now = timezone.now()
+    retry = timedelta(seconds=max(settings.RETRY_DELAYS, default=600) * MOST_JITTER)
+    latest = now + CLOCKS_DIFFER
+    endless = Q(next_try_at__gt=latest + retry, phase=Phase.WAITING) | Q(
+        next_try_at__gt=latest + LONGEST_PAUSE
+    )
+    return Q(next_try_at=None) | Q(next_try_at__lte=now) | endless
 
 
 class PublishedImage(models.Model):

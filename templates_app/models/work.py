@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from django.db import models, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
 
 from rasweb import live
 from templates_app.models.event import Event
 from templates_app.states import Moves
+
+CLOCKS_DIFFER = timedelta(minutes=1)  # at most, of machines that work together
 
 
 class Work(models.Model):
@@ -128,6 +131,16 @@ def _each(model: type[Work], rows: Collection[Work], name: str) -> Any:
     field = cast("models.Field[Any, Any]", model._meta.get_field(name))
     whens = [When(pk=row.pk, then=Value(getattr(row, name), output_field=field)) for row in rows]
     return Cast(Case(*whens, output_field=field), output_field=field)
+
+
+def older_than(reading: datetime) -> Q:
+    """Rows that were last changed before something was read.
+
+    One that was changed well ahead of now was so before the clock was set back, and so before what was read since.
+    """
+    now = timezone.now()
+    before = Q(changed_at__lt=reading)
+    return before | Q(changed_at__gt=now + CLOCKS_DIFFER) if reading <= now else before
 
 
 def no_error() -> dict[str, str]:

@@ -85,6 +85,12 @@ def test_a_running_copy_is_shut_down_before_it_is_sealed(
     assert Template.objects.get(pk=template.pk).phase == TemplatePhase.READY
 
 
+def test_after_the_clock_was_set_back_a_copy_is_still_seen(hosts: Hosts, maintained: Template) -> None:
+    start(maintained)
+    Template.objects.update(changed_at=timezone.now() + timedelta(hours=3))
+    assert power(see(hosts, maintained)) == "on"
+
+
 def test_a_copy_that_can_not_be_sealed_is_refused_with_the_reason(hosts: Hosts, maintained: Template) -> None:
     disk = hosts.root / "sim" / "blobs" / maintained.maintenance["disks"][0]
     kept = disk.rename(disk.with_suffix(".aside"))

@@ -36,10 +36,10 @@ def staged(provider: Provider) -> set[str]:
 
 @pytest.fixture
 def late(hosts: Hosts, template: Template) -> Provider:
-    """A host whose copy was broken off and is tried again in an hour."""
+    """A host whose copy was broken off and is tried again in ten minutes."""
     late = hosts.add("late")
     distribution.add_providers(template, [late], BY)
-    again = timezone.now() + timedelta(hours=1)
+    again = timezone.now() + timedelta(minutes=10)
     assert target_on(template, late).advance(Phase.WAITING, next_try_at=again)
     return late
 

@@ -108,6 +108,15 @@ def stalled(seconds: float) -> Fault:
     return Fault("STALLED", text, action="Check the host and its network.")
 
 
+def own_disk_full() -> Fault:
+    return Fault(
+        "NO_SPACE",
+        "The disk that holds rasweb's own data is full.",
+        action="Free some space there, then retry.",
+        permanent=True,
+    )
+
+
 def bad_lane() -> Fault:
     return Fault("FAILED", "The copy can not take this host along.", permanent=True)
 

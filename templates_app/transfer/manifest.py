@@ -5,15 +5,17 @@ The same content always gives the same file, however its holes were mapped, so a
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 from .digest import DIGEST, Table, disk_digest
 from .events import SealedDisk
+from .faults import own_disk_full
 from .job import LARGEST_LEAF, SMALLEST_LEAF
 from .plan import DataMap
 
@@ -95,6 +97,18 @@ def _check_runs(data: DataMap, leaf_count: int) -> None:
         raise BadManifest("The manifest's map of data does not fit its digests.")
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """These files lie beside rasweb, not on the host that is read: a full disk is said accordingly."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise own_disk_full() from error
+        raise
+
+
+@_room()
 def write_manifest(folder: str | os.PathLike[str], table: Table) -> SealedDisk:
     """Write the manifest of a disk whose leaves were all read to ``<digest>.manifest``, run by run.
 
@@ -145,8 +159,12 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
+@_room()
 def scratch_store(folder: str | os.PathLike[str], length: int) -> memoryview:
-    """Memory for digests that are still being learned, backed by a nameless file instead of the process's own."""
+    """Memory for digests that are still being learned, backed by a nameless file instead of the process's own.
+
+    Room for all of it is taken at once: a full disk is an error here, but ends the process where a page is touched.
+    """
     if not length:
         return memoryview(bytearray())
     os.makedirs(folder, exist_ok=True)
@@ -154,7 +172,7 @@ def scratch_store(folder: str | os.PathLike[str], length: int) -> memoryview:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.unlink(path)
-        os.ftruncate(descriptor, length)
+        os.posix_fallocate(descriptor, 0, length)
         return memoryview(mmap.mmap(descriptor, length))
     finally:
         os.close(descriptor)

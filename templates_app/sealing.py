@@ -19,7 +19,7 @@ from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused
 from providers_app.hostcalls import Stopped
 from rasweb import workers
 from rasweb.quantities import size
-from templates_app import bandwidth, distribution, lanes, queue
+from templates_app import bandwidth, distribution, lanes, places, queue
 from templates_app.leases import ask
 from templates_app.models import DiskVersion, PublishedImage, Template, TemplateVersion
 from templates_app.models.work import error, no_error
@@ -149,10 +149,17 @@ class _Run:
             sent = self._published.sent
             note = f"{how}{size(sent)} ({sent} bytes) sent"
             return Sealed(self._disks, list(self._published.images), definition, note)
-        if self._lost or self._fault is None or self._fault.code == "STOPPED":
-            raise Stopped
+        raise Stopped if self._lost else self._why()
+
+    def _why(self) -> Exception:
+        """Why there is no version. An engine that crashed may well crash again, so sealing does not by itself."""
+        if self._fault is None and self._engine.crashed and not workers.stopping():
+            text = "The process that reads the disks ended unexpectedly."
+            return DriverError(text, code=places.ALONE, action="Look at the worker's log, then try again.")
+        if self._fault is None or self._fault.code == "STOPPED":
+            return Stopped()
         kind = Refused if self._fault.permanent else DriverError
-        raise kind(self._fault.text, code=self._fault.code, action=self._fault.action)
+        return kind(self._fault.text, code=self._fault.code, action=self._fault.action)
 
     def _publish(self) -> None:
         if self._unchanged or not self._pulse.store(self._template.report, self._template):

@@ -152,15 +152,16 @@ def cancel(target: DistributionTarget, by: str) -> None:
 
 
 def delete(template: Template, by: str) -> None:
-    """Delete a template: its images go from every provider, then the template. Refused while guests exist."""
+    """Delete a template: its images go from every provider, then the template. Refused while guests exist.
+
+    A worker that still creates it sees the order at its next report, and lets go; its removal waits for that.
+    """
     with order(template) as fresh:
         guests = list(fresh.guests.values_list("name", flat=True)[:6])
         if guests:
             names = ", ".join(guests[:5]) + (" …" if len(guests) > 5 else "")
             raise Refusal(f"Guest VMs of {fresh} exist: {names}.", "GUESTS", "Delete them first.")
-        if fresh.phase != TemplatePhase.DELETING and not fresh.advance(
-            TemplatePhase.DELETING, by=by, claim=None, owner=""
-        ):
+        if fresh.phase != TemplatePhase.DELETING and not fresh.advance(TemplatePhase.DELETING, by=by):
             raise changed_meanwhile(fresh)
         for target in fresh.targets.select_related("provider"):
             _want_absent(target, by)

@@ -66,7 +66,7 @@ def work(pk: int) -> None:
     target = _get(pk)
     if target is None or target.phase != Phase.WAITING or not target.provider.available:
         return
-    if target.template.in_maintenance:
+    if target.template.in_maintenance or target.template.given_up:
         return
     if target.desired == Desired.ABSENT:
         _remove(target)
@@ -254,6 +254,7 @@ def drop_deleted(template: Template) -> None:
 def _ready() -> QuerySet[DistributionTarget]:
     """Targets that may be worked on now."""
     ready = DistributionTarget.objects.filter(claim=None, provider__in=Provider.objects.available())
+    ready = ready.exclude(template__phase=TemplatePhase.DELETING, template__claim__isnull=False)
     return ready.filter(to_be_tried()).exclude(template__phase__in=BUSY)
 
 

@@ -62,15 +62,24 @@ def create(pk: int) -> None:
         sealed = seal(template, _source_vm(template))
         lanes.store(partial(_begin, template, sealed), template)
     except Stopped:
-        template.release(TemplatePhase.CREATING, "Stopped; another worker begins again.")
+        _let_go(template, TemplatePhase.CREATING, "Stopped; another worker begins again.")
     except DriverError as fault:
         silent = fault.code in SILENCE
         if silent:
             health.suspect(template.source_provider, fault.code, fault.text)
         to = TemplatePhase.CREATING if silent else TemplatePhase.CREATE_FAILED
-        template.release(to, **error(fault.code, fault.text, fault.action))
+        _let_go(template, to, **error(fault.code, fault.text, fault.action))
     else:
         queue.soon("distribute", template.pk)
+
+
+def _let_go(template: Template, to: TemplatePhase, note: str = "", **fields: Any) -> None:
+    """Give the claim back; a template that was ordered to be deleted meanwhile has waited for just that."""
+    if template.phase == TemplatePhase.CREATING and template.release(to, note, **fields):
+        return
+    mine = Template.objects.filter(pk=template.pk, claim=template.claim, phase=TemplatePhase.DELETING)
+    for deleted in mine:
+        deleted.release(TemplatePhase.DELETING, "The creation was given up.")
 
 
 def _begin(template: Template, sealed: Sealed) -> None:
@@ -162,15 +171,17 @@ class _Run:
         return kind(self._fault.text, code=self._fault.code, action=self._fault.action)
 
     def _publish(self) -> None:
-        if self._unchanged or not self._pulse.store(self._template.report, self._template):
+        if self._unchanged or not self._pulse.store(self._report, self._template):
             self._engine.cancel(LANE)
         else:
             self._engine.publish(LANE)
 
+    def _report(self, **fields: int) -> bool:
+        """Whether the claim is ours and the version still wanted."""
+        return self._template.report(**fields) and self._template.phase != TemplatePhase.DELETING
+
     def _beat(self) -> None:
-        self._lost = not self._template.report(
-            bytes_done=self._progress.done, bytes_total=self._progress.total
-        )
+        self._lost = not self._report(bytes_done=self._progress.done, bytes_total=self._progress.total)
         self._limits.adjust_sealing(self._engine, self._template.source_provider, LANE)
 
     def _disk_versions(self, sealed: Sequence[events.SealedDisk]) -> list[DiskVersion]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PLACEHOLDER = "{digest12}"  # in the name of an image whose digest is not known yet
+
 
 class DriverError(Exception):
     """A fault of a host, in words for the administrator.
@@ -14,8 +16,8 @@ class DriverError(Exception):
     permanent = False
 
     def __init__(self, text: str, *, code: str | None = None, action: str = "") -> None:
-        super().__init__(text)
-        self.text = text
+        self.text = text.replace(PLACEHOLDER, "…")
+        super().__init__(self.text)
         self.code = code or type(self).code
         self.action = action
 

@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
+from . import errors
 from .errors import Refused, Unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PLACEHOLDER = "{digest12}"
+PLACEHOLDER = errors.PLACEHOLDER
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,118}[A-Za-z0-9_-])?")
 SMALL = 64 * 1024
 MOST_ENTRIES = 20_000

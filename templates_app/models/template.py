@@ -86,6 +86,11 @@ class Template(Work):
         return self.phase in BUSY
 
     @property
+    def given_up(self) -> bool:
+        """It is to be deleted, but the worker that creates it has yet to see that and to let go of its files."""
+        return self.phase == TemplatePhase.DELETING and self.claim is not None
+
+    @property
     def sealed_version(self) -> TemplateVersion:
         """The current version, of a template that was created."""
         if self.current_version is None:

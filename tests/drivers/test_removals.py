@@ -48,6 +48,14 @@ def test_a_discard_leaves_alone_what_another_process_holds(bench: Bench, host: D
     assert held.commit(NAME, IMAGE).mark == IMAGE
 
 
+def test_a_name_without_a_digest_yet_is_said_without_its_placeholder(bench: Bench, host: Driver) -> None:
+    held = bench.connected().stage(UNRESOLVED, SIZE, UNKNOWN)
+    with pytest.raises(Refused, match=r"win11-v1-…\.raw") as refused:
+        host.discard(UNRESOLVED, UNKNOWN)
+    assert "{" not in str(refused.value)
+    held.abort()
+
+
 def test_a_removal_takes_nothing_else(bench: Bench, host: Driver, image: Image) -> None:
     ref = bench.add_vm("win", known_bytes(2))
     other = publish(host, known_bytes(3), "win11-v2-ba9876543210.raw", replace(IMAGE, version=2))

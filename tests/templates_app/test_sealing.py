@@ -7,10 +7,13 @@ import signal
 import threading
 
 import pytest
+from django.db import connection, transaction
+from django.db.models.signals import post_save
 
 from providers_app import connections
+from providers_app.drivers import Image, open_driver
 from providers_app.models import Provider
-from templates_app import creation, lanes, maintenance, sealing
+from templates_app import creation, distribution, lanes, maintenance, removal, sealing
 from templates_app.models import Event, Template
 from templates_app.states import TemplatePhase
 from tests.product import wait_for
@@ -82,3 +85,59 @@ def test_a_working_copy_that_crashes_the_engine_can_still_be_discarded(
     drain()
     template = Template.objects.get(pk=made.pk)
     assert (template.phase, template.error_code) == (TemplatePhase.READY, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_template_that_is_deleted_while_it_is_created_goes_when_its_worker_has_let_go(
+    hosts: Hosts, source: Provider, drain: Drain
+) -> None:
+    faults(hosts, source, "hang=copy")
+    template = creation.create(creation.NewTemplate("win11", source, "sample-1"), BY)
+    target = template.targets.get()
+    seen: list[tuple[str, str]] = []
+
+    def delete() -> None:
+        wait_for(lambda: staged(source), what="a part of the image")
+        distribution.delete(template, BY)
+        removal.work(target.pk)
+        target.refresh_from_db()
+        seen.append((target.phase, target.error_text))
+        connection.close()
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    sealing.create(template.pk)
+    deleting.join()
+    assert seen == [("waiting", "")]
+    template.refresh_from_db()
+    assert (template.phase, template.claim) == (TemplatePhase.DELETING, None)
+    drain()
+    assert not Template.objects.exists()
+    assert not staged(source)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("words", ["refuse=survey", "refuse=copy", ""])
+def test_a_worker_that_sees_too_late_that_its_template_is_deleted_lets_go(
+    hosts: Hosts, source: Provider, drain: Drain, words: str
+) -> None:
+    template = creation.create(creation.NewTemplate("win11", source, "sample-1"), BY)
+    faults(hosts, source, words)
+
+    def delete(instance: Event, **_: object) -> None:
+        if instance.from_phase == instance.to_phase == TemplatePhase.CREATING:
+            transaction.on_commit(lambda: distribution.delete(template, BY))
+
+    post_save.connect(delete, sender=Event)
+    sealing.create(template.pk)
+    post_save.disconnect(delete, sender=Event)
+    template.refresh_from_db()
+    assert (template.phase, template.claim) == (TemplatePhase.DELETING, None)
+    faults(hosts, source, "")
+    drain()
+    assert not Template.objects.exists()
+
+
+def staged(source: Provider) -> tuple[Image, ...]:
+    with open_driver(source.kind, source.address().settings) as host:
+        return host.survey().staged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 COPY_SECONDS = 4 * 3600.0
 NEW_VERSION, DISCARD = "new_version", "discard"
+UNCHANGED = "Nothing changed; no new version."
 _TASKS = {
     TemplatePhase.CREATING: "create",
     TemplatePhase.ENTERING: "enter",
@@ -116,7 +118,12 @@ def prepare(pk: int) -> None:
         _undo(template)
         template.release(TemplatePhase.READY, maintenance={}, **error(fault.code, fault.text, fault.action))
     else:
-        made = {"ref": copy.ref, "disks": [disk.ref for disk in copy.disks], "power": copy.power}
+        made = {
+            "ref": copy.ref,
+            "disks": [disk.ref for disk in copy.disks],
+            "power": copy.power,
+            "definition": asdict(sealing.definition_of(copy)),
+        }
         template.release(TemplatePhase.MAINTENANCE, maintenance={**template.maintenance, **made})
 
 
@@ -125,19 +132,20 @@ def finish(pk: int) -> None:
     template = _taken(pk, TemplatePhase.EXITING)
     if template is None:
         return
+    note = ""
     try:
         if template.maintenance["choice"] == NEW_VERSION and "sealed" not in template.maintenance:
-            _seal(template)
+            note = _seal(template)
         _remove_copy(template)
-        template.release(TemplatePhase.READY, maintenance={}, **no_error())
+        template.release(TemplatePhase.READY, note, maintenance={}, **no_error())
     except Stopped:
         template.release(TemplatePhase.EXITING, "Stopped; another worker begins again.")
     except DriverError as fault:
         template.release(TemplatePhase.MAINTENANCE, **error(fault.code, fault.text, fault.action))
 
 
-def _seal(template: Template) -> None:
-    """Read the working copy; if it changed, its content becomes the next version, everywhere."""
+def _seal(template: Template) -> str:
+    """Read the working copy; if it changed, it becomes the next version, everywhere. A note if it did not."""
     survey: Survey = ask(template, template.source_provider, "survey", timeout=CALL_SECONDS)
     vm = next((vm for vm in survey.vms if vm.name == template.maintenance["vm"]), None)
     if vm is None:
@@ -145,9 +153,10 @@ def _seal(template: Template) -> None:
     try:
         sealed = sealing.seal(template, vm)
     except sealing.Unchanged:
-        return
+        return UNCHANGED
     lanes.store(partial(_add_version, template, sealed), template)
     queue.soon("distribute", template.pk)
+    return ""
 
 
 def _add_version(template: Template, sealed: sealing.Sealed) -> None:
@@ -156,7 +165,7 @@ def _add_version(template: Template, sealed: sealing.Sealed) -> None:
         return
     by, note = template.maintenance["by"], template.maintenance.get("note", "")
     version = sealing.add_version(template, sealed, by, note)
-    order = {**template.maintenance, "sealed": version.number}
+    order = {**template.maintenance, "sealed": version.number, "definition": version.definition}
     if not template.advance(
         TemplatePhase.EXITING, f"Version {version.number}.", current_version=version, maintenance=order
     ):

@@ -35,7 +35,7 @@ SILENCE = frozenset({"UNREACHABLE", "SOURCE_UNREACHABLE", "TIMEOUT", "STALLED"})
 
 
 class Unchanged(Exception):
-    """The disks hold exactly what the current version holds."""
+    """The disks hold exactly what the current version holds, and the VM is what it was made as."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Run:
                 self._progress = open_lanes[LANE]
             case events.Sealed(disks=disks):
                 self._disks = self._disk_versions(disks)
-                same = partial(_same_as_current, self._template, self._disks)
+                same = partial(_same_as_current, self._template, self._disks, definition_of(self._vm))
                 self._unchanged = self._pulse.store(same, self._template)
             case events.Verified():
                 self._publish()
@@ -152,12 +152,11 @@ class _Run:
         if self._unchanged:
             raise Unchanged
         if self._published and not self._lost:
-            vm = self._vm
-            definition = Definition(vm.memory_mib or 1024, vm.vcpus or 1, vm.network, vm.hardware)
             how = "copied by the host itself, " if self._published.based else ""
             sent = self._published.sent
             note = f"{how}{size(sent)} ({sent} bytes) sent"
-            return Sealed(self._disks, list(self._published.images), definition, note)
+            images = list(self._published.images)
+            return Sealed(self._disks, images, definition_of(self._vm), note)
         raise Stopped if self._lost else self._why()
 
     def _why(self) -> Exception:
@@ -267,8 +266,16 @@ def _next_number(template: Template) -> int:
     return newest.number + 1 if newest else 1
 
 
-def _same_as_current(template: Template, disks: list[DiskVersion]) -> bool:
+def definition_of(vm: VM) -> Definition:
+    """What a version takes over of a VM beside its disks."""
+    return Definition(vm.memory_mib or 1024, vm.vcpus or 1, vm.network, vm.hardware)
+
+
+def _same_as_current(template: Template, disks: list[DiskVersion], definition: Definition) -> bool:
+    """Whether there is nothing to seal. A working copy may differ from its version as soon as its host has made it."""
     current = template.current_version
-    return current is not None and [disk.digest for disk in current.disk_versions] == [
-        disk.digest for disk in disks
-    ]
+    if current is None:
+        return False
+    made = Definition(**template.maintenance.get("definition", current.definition))
+    digests = [disk.digest for disk in disks]
+    return made == definition and [disk.digest for disk in current.disk_versions] == digests

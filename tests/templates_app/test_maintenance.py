@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -92,10 +93,23 @@ def test_unchanged_content_makes_no_version_and_no_question(
     assert template.phase == TemplatePhase.READY
     assert template.versions.count() == guests_before
     assert not RecreateRun.objects.exists()
+    assert template.events.first().note == "Nothing changed; no new version."
     assert len(hosts.images(template.source_provider)) == 1
     assert hosts.hidden(template.source_provider) == [
         f".{name}.rasweb.json" for name in hosts.images(template.source_provider)
     ]
+
+
+def test_other_hardware_alone_makes_a_new_version(hosts: Hosts, entered: Template, drain: Drain) -> None:
+    file = working_disk(entered).with_name("vm.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "memory_mib": 4096, "vcpus": 4}))
+    template = leave(entered, maintenance.NEW_VERSION, drain)
+    old, new = template.versions.order_by("number")
+    assert (new.definition["memory_mib"], new.definition["vcpus"]) == (4096, 4)
+    assert new.digest == old.digest
+    assert template.sealed_version == new
+    assert set(words(template).values()) == {OK}
+    assert all(len(set(hosts.images(target.provider).values())) == 1 for target in template.targets.all())
 
 
 def test_discarding_deletes_the_working_copy_and_asks_nothing(

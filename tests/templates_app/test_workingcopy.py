@@ -59,6 +59,18 @@ def power(template: Template) -> str:
     return str(copy["power"])
 
 
+def test_a_copy_that_its_host_made_with_a_network_of_its_own_is_unchanged(
+    entered: Template, drain: Drain
+) -> None:
+    """Its version came from a host with another network."""
+    version = entered.sealed_version
+    version.definition = {**version.definition, "network": "elsewhere"}
+    version.save()
+    maintenance.leave(entered, maintenance.NEW_VERSION, BY)
+    drain()
+    assert Template.objects.get(pk=entered.pk).versions.count() == 1
+
+
 def test_a_copy_is_known_to_be_off_before_its_host_is_checked_again(entered: Template) -> None:
     assert power(entered) == "off"
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from providers_app import connections, health
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
-from templates_app import queue, recreation
+from templates_app import queue, recreation, removal
 from templates_app.gate import changed_meanwhile, order
 from templates_app.models import DistributionTarget, Event, GuestVM, Template, TemplateVersion
 from templates_app.models.work import no_error
@@ -217,11 +218,14 @@ def _cancelled_before(target: DistributionTarget) -> bool:
 
 
 def forget(provider: Provider, by: str) -> list[str]:
-    """Drop a provider and all that is known of it, leaving its files alone; return what stays behind there."""
-    sources = list(provider.source_templates.values_list("name", flat=True)[:5])
-    if sources:
+    """Drop a provider and all that is known of it, leaving its files alone; return what stays behind there.
+
+    Templates that are being deleted and wait for nobody else go with it.
+    """
+    needed = list(sourced(provider).values_list("name", flat=True)[:5])
+    if needed:
         raise Refusal(
-            f"{provider} is the source of {', '.join(sources)}.", "SOURCE", "Delete these templates first."
+            f"{provider} is the source of {', '.join(needed)}.", "SOURCE", "Delete these templates first."
         )
     left: list[str] = []
     with transaction.atomic():
@@ -235,8 +239,17 @@ def forget(provider: Provider, by: str) -> list[str]:
         left += [image["ref"] for image in (inventory.staged if inventory else []) if image.get("mark")]
         GuestVM.objects.filter(provider=provider).delete()
         DistributionTarget.objects.filter(provider=provider).delete()
+        for template in provider.source_templates.all():
+            removal.drop_deleted(template)
         connections.delete(provider)
     return sorted(set(left))
+
+
+def sourced(provider: Provider) -> QuerySet[Template]:
+    """The templates that need a provider as their source; one whose deletion is owed to it alone does not."""
+    elsewhere = DistributionTarget.objects.exclude(provider=provider).values("template")
+    owed = Q(phase=TemplatePhase.DELETING) & ~Q(pk__in=elsewhere)
+    return provider.source_templates.exclude(owed)
 
 
 def new_target(template: Template, provider: Provider, intent: str, by: str) -> None:

@@ -35,7 +35,7 @@ def forget(request: HttpRequest, pk: int) -> HttpResponse:
         "provider": provider,
         "targets": pages.targets_of(provider=provider),
         "guests": pages.guests_of(provider=provider),
-        "sources": provider.source_templates.all(),
+        "sources": distribution.sourced(provider),
     }
     if request.method != "POST":
         return dialog(request, "templates_app/forget.html", **context)

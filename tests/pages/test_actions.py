@@ -221,6 +221,20 @@ def test_a_provider_is_forgotten_only_with_its_name_typed(world: World, administ
     assert not type(gone).objects.filter(pk=gone.pk).exists()
 
 
+def test_a_source_may_be_forgotten_when_only_it_owes_the_deletion_of_its_templates(
+    world: World, administrator: Client
+) -> None:
+    source = world.provider("source")
+    template = world.template("win11", source)
+    form = administrator.get(reverse("provider-forget", args=[source.pk])).content.decode()
+    assert "It is the source of:" in form
+    type(template).objects.filter(pk=template.pk).update(phase="deleting")
+    form = administrator.get(reverse("provider-forget", args=[source.pk])).content.decode()
+    assert "It is the source of:" not in form
+    post(administrator, "provider-forget", source.pk, name="source")
+    assert not type(template).objects.filter(pk=template.pk).exists()
+
+
 def test_a_provider_in_use_is_not_deleted_and_says_by_what(busy: Template, administrator: Client) -> None:
     assert "source is still used" in post(administrator, "provider-delete", busy.source_provider_id)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from providers_app.models import Provider
+from rasweb.refusals import Refusal
 from templates_app import distribution
 from templates_app.models import Event, Template
 from templates_app.states import TemplatePhase
@@ -108,6 +111,25 @@ def test_a_deleted_template_stays_listed_while_a_removal_is_owed(
     hosts.check(three[2])
     drain()
     assert not Template.objects.exists()
+
+
+def test_a_source_that_will_not_come_back_is_forgotten_with_the_templates_it_owes(
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
+) -> None:
+    hosts.take_away(three[0])
+    for _ in range(3):
+        hosts.check(three[0])
+    with pytest.raises(Refusal, match="is the source of win11"):
+        distribution.forget(three[0], BY)
+    distribution.delete(template, BY)
+    with pytest.raises(Refusal, match="is the source of win11"):
+        distribution.forget(three[0], BY)  # others can still delete what they hold
+    drain()
+    assert list(words(template)) == ["source"]
+    assert distribution.forget(three[0], BY)
+    assert not Template.objects.exists()
+    assert not Provider.objects.filter(name="source").exists()
+    assert Event.objects.filter(to_phase="deleted", template_name="win11").exists()
 
 
 def test_forgetting_a_provider_leaves_its_files_and_names_them(

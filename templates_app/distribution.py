@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from providers_app import connections, health
+from providers_app.drivers.base import Mark
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
 from templates_app import queue, recreation, removal
@@ -227,22 +228,35 @@ def forget(provider: Provider, by: str) -> list[str]:
         raise Refusal(
             f"{provider} is the source of {', '.join(needed)}.", "SOURCE", "Delete these templates first."
         )
-    left: list[str] = []
     with transaction.atomic():
-        for target in DistributionTarget.objects.filter(provider=provider).select_related("template"):
-            left += target.images.values_list("ref", flat=True)
-            Event.record(target, target.phase, "forgotten", by=by, note="Its files stay on the host.")
-        for guest in GuestVM.objects.filter(provider=provider).select_related("template"):
-            left.append(guest.ref or guest.name)
-            Event.record(guest, guest.phase, "forgotten", by=by, note="Its files stay on the host.")
-        inventory = Inventory.objects.filter(provider=provider).first()
-        left += [image["ref"] for image in (inventory.staged if inventory else []) if image.get("mark")]
+        left = _write_down_what_stays(provider, by)
         GuestVM.objects.filter(provider=provider).delete()
         DistributionTarget.objects.filter(provider=provider).delete()
         for template in provider.source_templates.all():
             removal.drop_deleted(template)
         connections.delete(provider)
-    return sorted(set(left))
+    return left
+
+
+def _write_down_what_stays(provider: Provider, by: str) -> list[str]:
+    """The history is all that is left of a forgotten provider, so it names what lies there; return all of it."""
+    inventory = Inventory.objects.filter(provider=provider).first()
+    staged = [image for image in (inventory.staged if inventory else []) if image.get("mark")]
+    left = {str(image["ref"]) for image in staged}
+    for target in DistributionTarget.objects.filter(provider=provider).select_related("template", "provider"):
+        mine = target.template.mark()
+        refs = [*target.images.values_list("ref", flat=True)]
+        refs += [image["ref"] for image in staged if mine.owns(Mark(**image["mark"]))]
+        left |= _write_down(target, refs, by)
+    for guest in GuestVM.objects.filter(provider=provider).select_related("template", "provider"):
+        left |= _write_down(guest, [guest.ref or guest.name], by)
+    return sorted(left)
+
+
+def _write_down(row: DistributionTarget | GuestVM, refs: list[str], by: str) -> set[str]:
+    names = f": {', '.join(sorted(refs))}" if refs else ""
+    Event.record(row, row.phase, "forgotten", by=by, note=f"Its files stay on the host{names}.")
+    return set(refs)
 
 
 def sourced(provider: Provider) -> QuerySet[Template]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from providers_app.drivers import open_driver
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from templates_app import distribution
+from templates_app import distribution, guests
 from templates_app.models import Event, Template
 from templates_app.states import TemplatePhase
 from tests.templates_app.conftest import BY, OK, Drain, Hosts, target_on, words
@@ -133,11 +134,18 @@ def test_a_source_that_will_not_come_back_is_forgotten_with_the_templates_it_owe
 
 
 def test_forgetting_a_provider_leaves_its_files_and_names_them(
-    hosts: Hosts, three: list[Provider], template: Template
+    hosts: Hosts, three: list[Provider], template: Template, drain: Drain
 ) -> None:
     [name] = hosts.images(three[1])
+    guests.create(template, three[1], 1, BY)
+    drain()
+    with open_driver("directory", three[1].address().settings) as host:
+        host.stage("win11-v2-{digest12}.raw", 4096, template.mark(version=2)).close()
+    hosts.check(three[1])
     left = distribution.forget(three[1], BY)
     assert any(ref.endswith(name) for ref in left)
     assert name in hosts.images(three[1])
     assert not Provider.objects.filter(name="left").exists()
-    assert Event.objects.filter(to_phase="forgotten").exists()
+    told = Event.objects.filter(to_phase="forgotten", provider_name="left").values_list("note", flat=True)
+    assert len(left) == 3
+    assert all(any(ref in note for note in told) for ref in left)

@@ -174,13 +174,16 @@ def record(provider: Provider, answer: Survey | DriverError, began: datetime | N
 
 def suspect(provider: Provider, code: str, text: str) -> None:
     """Work on the provider went unanswered: believe it at once, look again soon."""
-    provider.touch(
-        reachability=Reachability.NOT_AVAILABLE,
-        failures=SILENT_CHECKS,
-        error_code=code,
-        error_text=text,
-        next_check_at=_retry_at(provider),
-    )
+    try:
+        provider.touch(
+            reachability=Reachability.NOT_AVAILABLE,
+            failures=SILENT_CHECKS,
+            error_code=code,
+            error_text=text,
+            next_check_at=_retry_at(provider),
+        )
+    except Provider.DoesNotExist:  # it was forgotten meanwhile
+        return
     provider.announce()
 
 

@@ -205,8 +205,7 @@ class Copy:
             lost = {target.pk for target in DistributionTarget.report_all(mine, *REPORTED)}
         for lane, target in list(self._open.items()):
             if target.pk in lost:
-                self._open.pop(lane)
-                self._engine.cancel(lane)
+                self._give_up(lane)
             elif (target.cancel or target.desired == Desired.ABSENT) and lane not in self._ordered:
                 self._ordered.add(lane)
                 self._engine.cancel(lane)
@@ -244,16 +243,20 @@ class Copy:
         if target is None or to is None or to not in target.moves[target.phase]:
             return
         if not self._pulse.store(partial(target.advance, to), target):
-            self._open.pop(lane)
-            self._engine.cancel(lane)
+            self._give_up(lane)
+
+    def _give_up(self, lane: str) -> None:
+        """The claim is lost, or the row is gone with a forgotten provider: it is not ours to settle."""
+        self._open.pop(lane)
+        self._engine.cancel(lane)
 
     def _publish(self, lane: str) -> None:
         """The last question before the image becomes visible: is this still wanted, and still ours to do?"""
+        self._move(lane, Phase.PUBLISHING)
         target = self._open.get(lane)
-        if target is not None:
-            self._move(lane, Phase.PUBLISHING)
-            self._pulse.store(target.refresh_from_db, target)
-        if target is None or lane not in self._open or target.cancel or target.desired == Desired.ABSENT:
+        if target is not None and not self._pulse.store(target.report, target):
+            self._give_up(lane)
+        elif target is None or target.cancel or target.desired == Desired.ABSENT:
             self._ordered.add(lane)
             self._engine.cancel(lane)
         else:
@@ -263,10 +266,7 @@ class Copy:
         now = timezone.now()
         took = (now - target.started_at).total_seconds() if target.started_at else 0.0
         with transaction.atomic():
-            target.held(self._version).exclude(name__in=[image.name for image in event.images]).delete()
-            for disk, image in enumerate(event.images):
-                self._record(target, disk, **asdict(image), verified_at=now)
-            target.release(
+            ours = target.release(
                 Phase.INSTALLED,
                 self._how(target, event),
                 installed_version=self._version,
@@ -281,6 +281,11 @@ class Copy:
                 reading_from=None,
                 **no_error(),
             )
+            if not ours:
+                return
+            target.held(self._version).exclude(name__in=[image.name for image in event.images]).delete()
+            for disk, image in enumerate(event.images):
+                self._record(target, disk, **asdict(image), verified_at=now)
 
     def _record(self, target: DistributionTarget, disk: int, *, name: str, **found: Any) -> None:
         PublishedImage.objects.update_or_create(
@@ -294,11 +299,7 @@ class Copy:
     def _put_beside(self, target: DistributionTarget, why: str) -> None:
         """What is there already is not what it should be: a new image comes beside it, and that costs no try."""
         with transaction.atomic():
-            for disk, image in self._there[str(target.pk)].items():
-                known = {"ref": image.ref, "size": image.size, "stamp": image.stamp}
-                digest = self._version.disk_versions[disk].digest
-                self._record(target, disk, name=image.name, digest=digest, spoilt=True, **known)
-            target.release(
+            ours = target.release(
                 Phase.WAITING,
                 f"{why} A new one is put beside it.",
                 generation=target.generation + 1,
@@ -308,6 +309,10 @@ class Copy:
                 rate=0,
                 reading_from=None,
             )
+            for disk, image in self._there[str(target.pk)].items() if ours else ():
+                known = {"ref": image.ref, "size": image.size, "stamp": image.stamp}
+                digest = self._version.disk_versions[disk].digest
+                self._record(target, disk, name=image.name, digest=digest, spoilt=True, **known)
 
     def _how(self, target: DistributionTarget, event: events.Published) -> str:
         """The history's sentence about a copy: what it took, and what it was built on."""

@@ -21,7 +21,8 @@ def fail(
     """
     if code in SILENCE:
         health.suspect(target.provider, code, text)
-    target.refresh_from_db(fields=["desired", "cancel"])
+    if not _read_orders(target):
+        return
     cause = error(code, text, action)
     common: dict[str, Any] = {
         "rate": 0,
@@ -50,7 +51,8 @@ def settle_cancelled(target: DistributionTarget, *, kept: bool) -> None:
         "attempt": 0,
         "next_try_at": None,
     }
-    target.refresh_from_db(fields=["desired"])
+    if not _read_orders(target):
+        return
     if target.desired == Desired.ABSENT:
         target.release(Phase.WAITING, "The copy was cancelled.", cancel=False, **clean)
     elif kept:
@@ -60,3 +62,12 @@ def settle_cancelled(target: DistributionTarget, *, kept: bool) -> None:
     else:
         cause = error("CANCELLED", "The distribution was cancelled.", "Retry when you want it again.")
         target.release(Phase.FAILED, cancel=False, **clean, **cause)
+
+
+def _read_orders(target: DistributionTarget) -> bool:
+    """Read what was ordered meanwhile; False where the row is gone, since its provider was forgotten."""
+    try:
+        target.refresh_from_db(fields=["desired", "cancel"])
+    except DistributionTarget.DoesNotExist:
+        return False
+    return True

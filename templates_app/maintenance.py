@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from providers_app import health
 from providers_app.connections import CALL_SECONDS
 from providers_app.drivers.base import VM, CloneSpec, Survey
-from providers_app.drivers.errors import DriverError, Missing
+from providers_app.drivers.errors import DriverError, Missing, Refused
 from providers_app.hostcalls import Stopped
 from rasweb.refusals import Refusal
 from rasweb.rows import standing
@@ -105,13 +105,7 @@ def prepare(pk: int) -> None:
     if template is None:
         return
     try:
-        copy: VM = ask(
-            template,
-            template.source_provider,
-            "make_working_copy",
-            timeout=COPY_SECONDS,
-            spec=_spec(template),
-        )
+        copy = _make_copy(template)
     except Stopped:
         template.release(TemplatePhase.ENTERING, "Stopped; another worker begins again.")
     except DriverError as fault:
@@ -187,6 +181,22 @@ def _spec(template: Template) -> CloneSpec:
     )
 
 
+def _make_copy(template: Template) -> VM:
+    """Make the working copy of the current version, and of nothing that an earlier worker left there."""
+    if template.maintenance.get("lost"):
+        text = "The worker that prepared the maintenance ended."
+        raise DriverError(text, code="WORKER_LOST", action="Enter maintenance again.")
+    try:
+        _remove_copy(template)
+    except Refused as refused:
+        if refused.code != "NOT_OURS":  # what is in the way is said when the copy is made
+            raise
+    copy: VM = ask(
+        template, template.source_provider, "make_working_copy", timeout=COPY_SECONDS, spec=_spec(template)
+    )
+    return copy
+
+
 def _remove_copy(template: Template) -> None:
     mark = template.mark("working-copy")
     ask(
@@ -203,8 +213,8 @@ def _undo(template: Template) -> None:
     """Remove what was made of a working copy; where that fails too, entering again begins with it."""
     try:
         _remove_copy(template)
-    except DriverError as fault:
-        log.warning("%s: the unfinished working copy stays for now: %s", template, fault.text)
+    except (DriverError, Stopped) as fault:
+        log.warning("%s: the unfinished working copy stays for now: %s", template, fault)
 
 
 def _taken(pk: int, phase: TemplatePhase) -> Template | None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from providers_app.drivers.base import Definition, Mark
 from providers_app.models import NAME, Installation, Provider
 from templates_app import states
-from templates_app.models.work import Work, error
+from templates_app.models.work import Work
 from templates_app.states import TemplatePhase
 
 if TYPE_CHECKING:
@@ -113,12 +113,10 @@ class Template(Work):
         return Mark(installation=Installation.key(), kind=kind, owner=str(self.pk), **fields)
 
     def recover(self) -> bool:
-        """A lost worker: entering is undone, everything else begins again."""
+        """A lost worker: entering is undone by another one, everything else begins again."""
         if self.phase == TemplatePhase.ENTERING:
-            lost = error(
-                "WORKER_LOST", "The worker that prepared the maintenance ended.", "Enter maintenance again."
-            )
-            return self.release(TemplatePhase.READY, **lost)
+            note = "The worker that prepared the maintenance ended; what it made is removed."
+            return self.release(self.phase, note, maintenance={**self.maintenance, "lost": True})
         return self.release(self.phase, note="Taken over from a worker that ended.")
 
 

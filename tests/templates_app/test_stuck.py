@@ -88,9 +88,10 @@ def test_maintenance_goes_back_where_its_source_went_away(
     assert (after.phase, after.error_code) == (back, "NOT_AVAILABLE")
 
 
-def test_what_an_unfinished_maintenance_left_goes_with_the_template(
-    hosts: Hosts, template: Template, three: list[Provider], drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lost(template: Template, monkeypatch: pytest.MonkeyPatch) -> Template:
+    """A template whose worker died when it had made the working copy."""
+
     class Died(BaseException):
         pass
 
@@ -103,8 +104,45 @@ def test_what_an_unfinished_maintenance_left_goes_with_the_template(
         patched.setattr(Template, "release", dies)
         with pytest.raises(Died):
             maintenance.prepare(template.pk)
-    fresh(template).recover()
-    distribution.delete(fresh(template), BY)
+    return fresh(template)
+
+
+def test_entering_maintenance_is_undone_when_its_worker_dies(
+    hosts: Hosts, lost: Template, three: list[Provider], drain: Drain
+) -> None:
+    assert (hosts.path(three[0]) / "vms/win11-maintenance").exists()
+    lost.recover()
+    assert fresh(lost).phase == TemplatePhase.ENTERING
+    drain()
+    after = fresh(lost)
+    assert (after.phase, after.error_code, after.maintenance) == (TemplatePhase.READY, "WORKER_LOST", {})
+    assert not (hosts.path(three[0]) / "vms/win11-maintenance").exists()
+
+
+def test_maintenance_never_begins_with_what_an_earlier_one_left(
+    hosts: Hosts, lost: Template, three: list[Provider], drain: Drain
+) -> None:
+    with (hosts.path(three[0]) / "vms/win11-maintenance/disk0.raw").open("r+b") as disk:
+        disk.write(b"STALE")
+    away(three[0])
+    lost.recover()
+    drain()
+    hosts.check(three[0])
+    maintenance.enter(fresh(lost), BY)
+    drain()
+    [image] = hosts.images(three[0]).values()
+    assert working_disk(fresh(lost)).read_bytes() == image
+
+
+def test_what_an_unfinished_maintenance_left_goes_with_the_template(
+    hosts: Hosts, lost: Template, three: list[Provider], drain: Drain
+) -> None:
+    away(three[0])
+    lost.recover()
+    drain()  # the copy can not be removed yet
+    assert (hosts.path(three[0]) / "vms/win11-maintenance").exists()
+    hosts.check(three[0])
+    distribution.delete(fresh(lost), BY)
     drain()
     assert not Template.objects.exists()
     assert [path.name for path in (hosts.path(three[0]) / "vms").iterdir()] == ["golden"]

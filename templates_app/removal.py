@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -77,10 +79,11 @@ def work(pk: int) -> None:
 def retire(pk: int) -> None:
     """Delete the images that nobody needs any more from one provider."""
     target = _get(pk)
-    if target is None or target.phase != Phase.INSTALLED or not target.take(Phase.INSTALLED):
+    if target is None or target.phase != Phase.INSTALLED or not _take(target, Phase.INSTALLED):
         return
     try:
-        notes = [_retire(target, image) for image in _superfluous(target)]
+        images = takewhile(lambda _: _is_ready(target.template), _superfluous(target))
+        notes = [_retire(target, image) for image in images]
         versions = target.template.versions.filter(retired_at=None, published=None)
         versions.exclude(pk__in=_kept(target)).update(retired_at=timezone.now())
         target.release(Phase.INSTALLED, " ".join(filter(None, notes)) or "Retired old images.")
@@ -89,6 +92,23 @@ def retire(pk: int) -> None:
     except DriverError as fault:
         pause = IN_USE_PAUSE if fault.code == "IN_USE" else None
         target.release(Phase.INSTALLED, f"Old images stay for now: {fault.text}", next_try_at=later(pause))
+
+
+def _is_ready(template: Template) -> bool:
+    """Whether it still is: maintenance may have been ordered since the target was claimed."""
+    return Template.objects.filter(pk=template.pk, phase=TemplatePhase.READY).exists()
+
+
+def _take(target: DistributionTarget, to: Phase, **fields: Any) -> bool:
+    """Claim a target, unless its template is in maintenance by now: nothing of it changes then."""
+    with transaction.atomic():
+        return not _suspended(target) and target.take(to, **fields)
+
+
+def _suspended(target: DistributionTarget) -> bool:
+    """Whether nothing may be removed; locks the template, so that this stays so for the transaction."""
+    template = locked(Template.objects.filter(pk=target.template_id)).first()
+    return template is None or template.in_maintenance or template.given_up
 
 
 def _retire(target: DistributionTarget, image: PublishedImage) -> str:
@@ -135,18 +155,17 @@ def _remove(target: DistributionTarget) -> None:
 def _claim(target: DistributionTarget) -> bool:
     """Claim it for its removal, unless it was added again or its template went into maintenance meanwhile."""
     with transaction.atomic():
-        template = locked(Template.objects.filter(pk=target.template_id)).first()
         leaving = DistributionTarget.objects.filter(pk=target.pk, desired=Desired.ABSENT)
-        if template is None or template.in_maintenance or not leaving.exists():
+        if _suspended(target) or not leaving.exists():
             return False
-        if template.guests.filter(provider=target.provider_id).exists():
+        if target.template.guests.filter(provider=target.provider_id).exists():
             return False
         return target.take(Phase.REMOVING, started_at=timezone.now(), attempt=target.attempt + 1)
 
 
 def _clean_up(target: DistributionTarget) -> None:
     """Delete what a cancelled copy left under a side name; only then say that it is cancelled."""
-    if not target.take(Phase.CHECKING, started_at=timezone.now()):
+    if not _take(target, Phase.CHECKING, started_at=timezone.now()):
         return
     cause = error("CANCELLED", "The distribution was cancelled.", "Retry when you want it again.")
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models.signals import post_delete
 
 from providers_app.drivers import open_driver
 from providers_app.models import Provider
 from rasweb.refusals import Refusal
-from templates_app import distribution, guests
-from templates_app.models import Event, Template
+from templates_app import distribution, guests, maintenance, removal
+from templates_app.models import DistributionTarget, Event, PublishedImage, Template
 from templates_app.states import TemplatePhase
 from tests.templates_app.conftest import BY, OK, Drain, Hosts, target_on, words
 
@@ -112,6 +113,43 @@ def test_a_deleted_template_stays_listed_while_a_removal_is_owed(
     hosts.check(three[2])
     drain()
     assert not Template.objects.exists()
+
+
+def old_image(target: DistributionTarget, digest: str) -> PublishedImage:
+    """An image that a new one was put beside."""
+    name, version = f"win11-v1-{digest}.raw", target.template.current_version
+    known = {"name": name, "ref": f"images/{name}", "size": 1, "digest": digest, "spoilt": True}
+    return target.images.create(version=version, disk=0, **known)
+
+
+def test_nothing_is_retired_in_maintenance(three: list[Provider], template: Template, drain: Drain) -> None:
+    """The order to do it was given before."""
+    target = target_on(template, three[1])
+    old_image(target, "0123456789ab")
+    maintenance.enter(template, BY)
+    for _ in range(2):
+        removal.retire(target.pk)
+        assert target.images.count() == 2
+        drain()
+    maintenance.leave(Template.objects.get(pk=template.pk), maintenance.DISCARD, BY)
+    drain()
+    removal.retire(target.pk)
+    assert target.images.count() == 1
+
+
+def test_retiring_ends_where_maintenance_begins(three: list[Provider], template: Template) -> None:
+    target = target_on(template, three[1])
+    old_image(target, "0123456789ab")
+    old_image(target, "ba9876543210")
+
+    def enter(**_: object) -> None:
+        maintenance.enter(template, BY)
+
+    post_delete.connect(enter, sender=PublishedImage)
+    removal.retire(target.pk)
+    post_delete.disconnect(enter, sender=PublishedImage)
+    assert target.images.filter(spoilt=True).count() == 1
+    assert target_on(template, three[1]).claim is None
 
 
 def test_a_source_that_will_not_come_back_is_forgotten_with_the_templates_it_owes(

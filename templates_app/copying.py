@@ -23,7 +23,7 @@ from templates_app import bandwidth, lanes, places, preflight, queue
 from templates_app.models import DistributionTarget, PublishedImage, TemplateVersion
 from templates_app.models.work import error, no_error
 from templates_app.places import Crew
-from templates_app.settling import fail, settle_cancelled
+from templates_app.settling import fail, put_back, settle_cancelled
 from templates_app.states import Desired, Phase
 from templates_app.timing import Timing, concluded
 from templates_app.transfer import events
@@ -130,6 +130,7 @@ class Copy:
         self._bases: dict[int, lanes.Basis | None] = {}
         self._unbased: dict[int, str] = {}
         self._ordered: set[str] = set()
+        self._off: set[int] = set()
         self._under_way: set[str] = set()
         self._newcomers: tuple[Crew, health.Inquiry] | None = None
         self._alone = any(target.error_code == places.ALONE for target, _ in ready)
@@ -143,10 +144,10 @@ class Copy:
                 self._handle(event)
                 self._watch()
         for target in self._newcomers[0].targets if self._newcomers else ():
-            self._pulse.store(partial(self._put_back, target), target)
+            self._pulse.store(partial(put_back, target), target)
         for lane, target in self._open.items():
             late = self._engine.ended and lane not in self._under_way
-            self._pulse.store(partial(self._put_back if late else self._lost, target), target)
+            self._pulse.store(partial(put_back if late else self._lost, target), target)
 
     def _job(self) -> Job:
         images = PublishedImage.objects.filter(target__provider=self._source, version=self._version)
@@ -189,9 +190,8 @@ class Copy:
         del self._open[lane]
 
     def _watch(self) -> None:
-        if workers.stopping() and not self._stopped:
-            self._stopped = True
-            self._engine.stop()
+        if workers.stopping():
+            self._stop()
         if not self._pulse() or self._engine.silent_for > lanes.ENGINE_SILENT_SECONDS:
             self._engine.kill()
 
@@ -209,9 +209,27 @@ class Copy:
             elif (target.cancel or target.desired == Desired.ABSENT) and lane not in self._ordered:
                 self._ordered.add(lane)
                 self._engine.cancel(lane)
+        self._heed_switches()
         self._limits.adjust(self._engine, self._open.values())
         if not (self._stopped or self._ending or self._alone):
             self._recruit()
+
+    def _heed_switches(self) -> None:
+        """No work on a provider that was switched off. What it has stays there, and the attempt does not count."""
+        hosts = {self._source.pk, *(target.provider_id for target in self._open.values())}
+        off = Provider.objects.filter(pk__in=hosts, enabled=False)
+        self._off = set(off.values_list("pk", flat=True))
+        if self._source.pk in self._off:
+            self._stop()
+        for lane, target in self._open.items():
+            if target.provider_id in self._off and lane not in self._ordered:
+                self._ordered.add(lane)
+                self._engine.stop(lane)
+
+    def _stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._engine.stop()
 
     def _recruit(self) -> None:
         """Take along who waits for this version, as places get free. Their hosts are looked at first, meanwhile."""
@@ -329,7 +347,8 @@ class Copy:
         if latest is not None and event.kept:
             target.bytes_done = latest.done
         if event.code == "STOPPED":
-            self._put_back(target)
+            off = [host for host in (self._source, target.provider) if host.pk in self._off]
+            put_back(target, *(f"{host} was switched off; goes on from where it was." for host in off[:1]))
         elif event.code == "CANCELLED":
             settle_cancelled(target, kept=event.kept)
         elif event.code == "CONTENT_CHANGED" and self._there[str(target.pk)]:
@@ -356,24 +375,11 @@ class Copy:
         number = self._version.number
         if places.holders(self._version).exists():
             note = f"{self._source} does not hold version {number} intact; goes on from another provider."
-            self._put_back(target, note)
+            put_back(target, note)
         else:
             text = f"No provider holds an intact image of version {number}."
             action = "Restore the image from a backup, then retry; or make another version current."
             fail(target, event.code, text, action, permanent=True, kept=event.kept)
-
-    @staticmethod
-    def _put_back(target: DistributionTarget, note: str = "Interrupted; goes on from where it was.") -> None:
-        """It is not the target's fault: the next worker goes on, and the attempt does not count."""
-        attempt = max(0, target.attempt - 1)
-        target.release(
-            Phase.WAITING,
-            note,
-            attempt=attempt,
-            bytes_peak=max(target.bytes_peak, target.bytes_done),
-            rate=0,
-            reading_from=None,
-        )
 
     def _lost(self, target: DistributionTarget) -> None:
         """The engine crashed, maybe over another host: who came further with it is not charged."""

@@ -41,6 +41,19 @@ def fail(
         target.release(Phase.WAITING, next_try_at=next_try, **common, **cause)
 
 
+def put_back(target: DistributionTarget, note: str = "Interrupted; goes on from where it was.") -> None:
+    """It is not the target's fault: the next worker goes on, and the attempt does not count."""
+    attempt = max(0, target.attempt - 1)
+    target.release(
+        Phase.WAITING,
+        note,
+        attempt=attempt,
+        bytes_peak=max(target.bytes_peak, target.bytes_done),
+        rate=0,
+        reading_from=None,
+    )
+
+
 def settle_cancelled(target: DistributionTarget, *, kept: bool) -> None:
     """A removal goes on as one, everything else failed as cancelled; but not before what was copied is gone."""
     clean: dict[str, Any] = {

@@ -189,7 +189,9 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Stop:
-    """Close all lanes, keep what they have for a later run, end."""
+    """Close one lane and keep what it has for a later run; without one close all of them, and end."""
+
+    lane: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,10 @@ def encode_command(command: Command) -> bytes:
             fields: dict[str, Any] = {"publish": lane}
         case Cancel(lane):
             fields = {"cancel": lane}
-        case Stop():
+        case Stop(None):
             fields = {"stop": True}
+        case Stop(lane):
+            fields = {"stop": True, "lane": lane}
         case Limit(rate, None):
             fields = {"limit": rate}
         case Limit(rate, lane):
@@ -237,7 +241,8 @@ def decode_command(line: bytes) -> Command | None:
             case {"cancel": lane}:
                 return Cancel(str(lane))
             case {"stop": True}:
-                return Stop()
+                lane = fields.get("lane")
+                return Stop(None if lane is None else str(lane))
             case {"limit": rate}:
                 lane = fields.get("lane")
                 return Limit(int(rate), None if lane is None else str(lane))

@@ -115,8 +115,8 @@ class Engine:
     def cancel(self, lane: str) -> None:
         self._command(Cancel(lane))
 
-    def stop(self) -> None:
-        self._command(Stop())
+    def stop(self, lane: str | None = None) -> None:
+        self._command(Stop(lane))
 
     def limit(self, rate: int, lane: str | None = None) -> None:
         self._command(Limit(rate, lane))

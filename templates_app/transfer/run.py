@@ -223,8 +223,10 @@ class Run:
                 self.lanes[lane].bucket.limit(rate)
             case Join(lane_job):
                 self._admit(lane_job)
-            case Stop():
+            case Stop(None):
                 self._stop()
+            case Stop(lane) if lane in self.lanes:
+                self.lanes[lane].cancel(stopped())
 
     def _admit(self, job: LaneJob) -> None:
         """Take one more lane along: it boards the first convoy, which goes round until nobody lacks anything."""

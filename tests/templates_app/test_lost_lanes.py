@@ -1,4 +1,4 @@
-"""A provider that is forgotten while it is copied to: its lane is given up, the others go on."""
+"""A provider that is forgotten or switched off while it is copied to: its lane ends, the others go on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 from django.db import transaction
 from django.db.models.signals import post_save
 
+from providers_app import connections
 from providers_app.models import Provider
 from templates_app import copying, creation, distribution, sealing, settling
 from templates_app.copying import Copy
 from templates_app.models import Event, PublishedImage, Template
 from templates_app.states import Phase
 from templates_app.transfer import events
-from tests.templates_app.conftest import BY, OK, Hosts, target_on, words
+from tests.templates_app.conftest import BY, OK, Drain, Hosts, target_on, words
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,6 +57,35 @@ def test_a_forgotten_lane_that_fails_does_not_stop_the_others(
     sealing.create(template.pk)
     copy_and(template, Phase.COPYING, poor, lambda: distribution.forget(poor, BY))
     assert words(template) == {"source": OK, "left": OK}
+
+
+@pytest.fixture
+def slowly(hosts: Hosts) -> Template:
+    """A template of a source that is read quickly, and of two hosts of which one is slow."""
+    source, slow, quick = hosts.add("source"), hosts.add("slow", kind="simulator"), hosts.add("quick")
+    (hosts.path(slow) / "faults").write_text("slow=100000")
+    hosts.vm(source)
+    template = creation.create(creation.NewTemplate("win11", source, "golden", targets=[slow, quick]), BY)
+    sealing.create(template.pk)
+    return template
+
+
+@pytest.mark.parametrize("name", ["slow", "source"])
+def test_a_copy_ends_where_a_provider_is_switched_off_and_goes_on_later(
+    hosts: Hosts, slowly: Template, drain: Drain, name: str
+) -> None:
+    slow, quick, off = (Provider.objects.get(name=each) for each in ("slow", "quick", name))
+    copy_and(slowly, Phase.INSTALLED, quick, lambda: connections.enable(off, False))
+    target = target_on(slowly, slow)
+    assert (target.phase, target.claim, target.attempt) == (Phase.WAITING, None, 0)
+    assert Event.objects.filter(provider=slow, note__startswith=f"{name} was switched off").exists()
+    (hosts.path(slow) / "faults").write_text("")
+    drain()
+    assert target_on(slowly, slow).phase == (Phase.WAITING if off == slow else Phase.INSTALLED)
+    connections.enable(off, True)
+    hosts.check(Provider.objects.get(pk=off.pk))
+    drain()
+    assert words(slowly) == {"source": OK, "slow": OK, "quick": OK}
 
 
 def test_what_is_told_of_a_forgotten_lane_changes_nothing(ordered: Template, three: list[Provider]) -> None:

@@ -63,7 +63,15 @@ BASED: dict[str, Any] = {
     "host": {"kind": "memory", "settings": {"place": "source"}, "secrets": {}},
     "disks": [{"name": "n", "mark": {}, "journal": "/j", "base": {"ref": "disk0"}}],
 }
-COMMANDS: list[Command] = [Publish("1"), Cancel("1"), Stop(), Limit(5), Limit(5, "1"), Join(LANE)]
+COMMANDS: list[Command] = [
+    Publish("1"),
+    Cancel("1"),
+    Stop(),
+    Stop("1"),
+    Limit(5),
+    Limit(5, "1"),
+    Join(LANE),
+]
 
 
 JOB = Job(

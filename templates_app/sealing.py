@@ -181,7 +181,8 @@ class _Run:
 
     def _beat(self) -> None:
         self._lost = not self._report(bytes_done=self._progress.done, bytes_total=self._progress.total)
-        self._limits.adjust_sealing(self._engine, self._template.source_provider, LANE)
+        if not self._lost:
+            self._limits.adjust_sealing(self._engine, self._template.source_provider, LANE)
 
     def _disk_versions(self, sealed: Sequence[events.SealedDisk]) -> list[DiskVersion]:
         formats = _published_formats(self._template, self._vm)

@@ -117,6 +117,26 @@ def test_a_template_that_is_deleted_while_it_is_created_goes_when_its_worker_has
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_worker_whose_source_is_forgotten_with_its_template_lets_go(hosts: Hosts, source: Provider) -> None:
+    faults(hosts, source, "hang=copy")
+    template = creation.create(creation.NewTemplate("win11", source, "sample-1"), BY)
+
+    def forget() -> None:
+        wait_for(lambda: staged(source), what="a part of the image")
+        with transaction.atomic():
+            distribution.delete(template, BY)
+            distribution.forget(source, BY)
+        connection.close()
+
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    sealing.create(template.pk)
+    forgetting.join()
+    assert not Template.objects.exists()
+    assert not engine()
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("words", ["refuse=survey", "refuse=copy", ""])
 def test_a_worker_that_sees_too_late_that_its_template_is_deleted_lets_go(
     hosts: Hosts, source: Provider, drain: Drain, words: str

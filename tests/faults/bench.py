@@ -79,6 +79,17 @@ class Bench:
         for name in names if kind == "directory" else ():
             self.leave_alone(*(self.write(name, file, content) for file, content in FOREIGN.items()))
 
+    def add_simulated(self, name: str, size: int, **limits: int) -> None:
+        """Register a simulator with the shut-off VM ``sample-1``: a quarter of its disk of ``size`` MiB is data.
+
+        Its faults hold a step for as long as a test wants, however fast the machine is.
+        """
+        settings = [f"path={self.path(name)}", "vms=1", f"size_mib={size}"]
+        words = [word for setting in settings for word in ("--set", setting)]
+        self.path(name).mkdir()
+        self.product.order("provider", "add", name, "--kind", "simulator", *words, *_options(limits))
+        self.product.order("provider", "check", name)
+
     def path(self, host: str) -> Path:
         return self.root / host
 
@@ -119,6 +130,13 @@ class Bench:
 
     def disk(self, host: str, vm: str = "golden") -> bytes:
         return (self.path(host) / "vms" / vm / "disk0.raw").read_bytes()
+
+    def index(self, host: str) -> dict[str, Any]:
+        """What a simulator has written down."""
+        return dict(json.loads((self.path(host) / "simulator.json").read_text()))
+
+    def blob(self, host: str, ref: str) -> Path:
+        return self.path(host) / "blobs" / ref
 
     def images(self, host: str) -> set[str]:
         """All files in a directory host's folder for images, hidden ones too, without the foreign ones."""

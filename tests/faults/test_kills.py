@@ -13,18 +13,20 @@ pytestmark = pytest.mark.product
 
 
 def test_sealing_and_copying_survive_the_death_of_every_process_and_resume(bench: Bench) -> None:
+    bench.product.env["RASWEB_STALL_SECONDS"] = "60"
     bench.product.start()
-    bench.add("source", bandwidth=12 * MIB)
+    bench.add_simulated("source", size=4 * 36)
     bench.add("fast")
     bench.add("slow", bandwidth=4 * MIB)
-    bench.vm("source", data=36, size=64)
+    bench.faults("source", "hang=copy")
     bench.run(
-        "template", "create", "win11", "--source", "source:golden", "--target", "slow", "--target", "fast"
+        "template", "create", "win11", "--source", "source:sample-1", "--target", "slow", "--target", "fast"
     )
 
     worker = bench.holder("template")
-    bench.until(lambda: list((bench.path("source") / "images").glob(".*.part")), "a part of the image")
+    bench.until(lambda: bench.index("source")["staged"], "a part of the image")
     bench.product.kill(worker)
+    bench.faults("source", "")
 
     proven = bench.until_moving("slow", 0)
     bench.product.kill(bench.engine("slow"))

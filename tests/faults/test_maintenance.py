@@ -15,24 +15,25 @@ pytestmark = pytest.mark.product
 def test_a_changed_template_reaches_every_guest_in_spite_of_a_kill_and_a_silent_provider(
     bench: Bench,
 ) -> None:
+    bench.product.env["RASWEB_STALL_SECONDS"] = "60"
     bench.product.start()
-    bench.add("source", bandwidth=5 * MIB)
+    bench.add_simulated("source", size=24)
     bench.add("left", "right")
-    bench.vm("source", data=12)
     bench.run(
-        "template", "create", "win11", "--source", "source:golden", "--target", "left", "--target", "right", "--wait"
+        "template", "create", "win11", "--source", "source:sample-1", "--target", "left", "--target", "right", "--wait"
     )  # fmt: skip
     for host in ("left", "right"):
         bench.run("guest", "create", "win11", "--provider", host, "--count", "2", "--wait")
-    before = bench.disk("source")
+    before = bench.blob("source", bench.index("source")["vms"][0]["blobs"][0]["id"]).read_bytes()
 
     copy = bench.run("template", "maintenance", "win11", "enter", "--wait")["working_copy"]
     assert bench.refused("template", "retry", "win11")["code"] == "MAINTENANCE"
-    changed = _change(Path(copy["disks"][0]))
+    changed = _change(bench.blob("source", copy["disks"][0]))
+    bench.faults("source", "hang=copy")
     bench.run("template", "maintenance", "win11", "leave", "--new-version")
-    images = bench.path("source") / "images"
-    bench.until(lambda: list(images.glob(".*.part")), "a part of the new version", pause=0.01)
+    bench.until(lambda: bench.index("source")["staged"], "a part of the new version")
     bench.product.kill(bench.holder("template"))
+    bench.faults("source", "")
     bench.until(lambda: bench.rows(_CURRENT) and not bench.rows(_BEHIND), "the new version everywhere")
     answer = bench.status("win11")
     assert (answer["version"], answer["outdated_guests"], answer["recreation"]["state"]) == (2, 4, "Asked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.drivers.benches import write_sparse
 from tests.lab.bench import LibvirtBench
 from tests.lab.hosts import Lab
 from tests.lab.site import SETTLED_SECONDS, Site
-from tests.product import wait_for
+from tests.lab.stops import frozen_at
 
 pytestmark = pytest.mark.product
 
@@ -288,12 +288,11 @@ def test_a_source_lost_on_the_way_into_or_out_of_maintenance_loses_nothing(site:
     alpha = site.benches["alpha"]
     site.create("beta")
     site.until_ok()
-    before = site.files("alpha")
-    site.run(*maintenance, "enter")
-    wait_for(lambda: site.files("alpha") > before, SETTLED_SECONDS, "the beginning of a working copy")
-    alpha.host.freeze()  # it goes no further until its power is cut
-    assert site.status()["status"] == "Entering maintenance"
-    alpha.host.power_cut()
+    with frozen_at(alpha.host, alpha.folder, new_disk(site, "alpha")) as frozen:
+        site.run(*maintenance, "enter")
+        assert frozen.wait(SETTLED_SECONDS), "no beginning of a working copy"
+        assert site.status()["status"] == "Entering maintenance"
+        alpha.host.power_cut()
     try:
         site.until(lambda: site.status()["status"] == "Ready", "the end of the order to enter")
         assert site.status()["error"]["code"]
@@ -307,12 +306,11 @@ def test_a_source_lost_on_the_way_into_or_out_of_maintenance_loses_nothing(site:
     disk = alpha.path(copy["disks"][0].rpartition("/")[2])
     with disk.open("r+b") as file:
         file.write(b"the next version")
-    before = site.files("alpha")
-    site.run(*maintenance, "leave", "--new-version")
-    wait_for(lambda: site.files("alpha") > before, SETTLED_SECONDS, "the beginning of the new version")
-    alpha.host.freeze()
-    assert site.status()["status"] == "Exiting maintenance"
-    alpha.host.power_cut()
+    with frozen_at(alpha.host, alpha.folder, new_disk(site, "alpha")) as frozen:
+        site.run(*maintenance, "leave", "--new-version")
+        assert frozen.wait(SETTLED_SECONDS), "no beginning of the new version"
+        assert site.status()["status"] == "Exiting maintenance"
+        alpha.host.power_cut()
     try:
         site.until(lambda: site.status()["status"] == "Maintenance", "the end of the order to leave")
         assert site.status()["error"]["code"]
@@ -369,12 +367,11 @@ def test_guests_are_recreated_only_on_hosts_that_answer_and_on_the_others_when_t
     site.until_state("gamma", READY)
 
     gamma = site.benches["gamma"]
-    before = site.files("gamma")
-    site.run("template", "recreate", "win11")
-    wait_for(lambda: site.files("gamma") > before, SETTLED_SECONDS, "the beginning of a new disk")
-    gamma.host.freeze()
-    assert site.guest("gamma-001")["state"] == "Recreating"
-    gamma.host.power_cut()
+    with frozen_at(gamma.host, gamma.folder, new_disk(site, "gamma")) as frozen:
+        site.run("template", "recreate", "win11")
+        assert frozen.wait(SETTLED_SECONDS), "no beginning of a new disk"
+        assert site.guest("gamma-001")["state"] == "Recreating"
+        gamma.host.power_cut()
     try:
         site.until(lambda: site.status()["recreation"]["counts"]["todo"] == 1, "an item to do")
         assert disk(site, "gamma").read_bytes() == GOLDEN
@@ -383,6 +380,12 @@ def test_guests_are_recreated_only_on_hosts_that_answer_and_on_the_others_when_t
     site.until(lambda: site.status()["recreation"]["state"] == "Completed", "the recreation")
     assert disk(site, "gamma").read_bytes() == changed
     assert site.status()["outdated_guests"] == 0
+
+
+def new_disk(site: Site, name: str) -> Callable[[], bool]:
+    """Whether the pool of a host holds a disk or image that it does not hold now."""
+    before = site.files(name)
+    return lambda: any(file.endswith((".raw", ".part")) for file in site.files(name) - before)
 
 
 def disk(site: Site, name: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django_q.models import OrmQ
@@ -14,11 +16,12 @@ from providers_app import health
 from providers_app.drivers import open_driver
 from providers_app.drivers.errors import DriverError
 from providers_app.models import Provider
+from rasweb.processes import start_module
 from templates_app import distribution, reconciler, tasks
 from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
-from tests.product import children
+from templates_app.transfer import process
 from tests.templates_app.shelf import Shelf
 
 SIZE = 1 << 20
@@ -167,16 +170,15 @@ def target_on(template: Template, provider: Provider) -> DistributionTarget:
     return template.targets.select_related("provider", "template", "wanted_version").get(provider=provider)
 
 
-def engine() -> int:
-    """The engine that this process runs now, 0 while there is none."""
-    return next((pid for pid in children(os.getpid()) if _is_engine(pid)), 0)
+def at_birth(patch: pytest.MonkeyPatch, act: Callable[[subprocess.Popen[bytes]], object]) -> None:
+    """Let ``act`` meet each engine that is started from now on before it has got its job."""
 
+    def start(module: str, **options: Any) -> subprocess.Popen[bytes]:
+        born = start_module(module, **options)
+        act(born)
+        return born
 
-def _is_engine(pid: int) -> bool:
-    try:
-        return b"templates_app.transfer" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+    patch.setattr(process, "start_module", start)
 
 
 def words(template: Template) -> dict[str, tuple[str, str]]:

@@ -17,7 +17,7 @@ from templates_app import creation, distribution, lanes, maintenance, removal, s
 from templates_app.models import Event, Template
 from templates_app.states import TemplatePhase
 from tests.product import wait_for
-from tests.templates_app.conftest import BY, Drain, Hosts, engine
+from tests.templates_app.conftest import BY, Drain, Hosts, at_birth, engine
 
 
 @pytest.fixture
@@ -42,10 +42,8 @@ def test_an_engine_that_falls_silent_is_ended_and_sealing_begins_again(
 ) -> None:
     monkeypatch.setattr(lanes, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(lanes, "ENGINE_SILENT_SECONDS", 0.5)
-    freezing = threading.Thread(target=freeze_engine)
-    freezing.start()
+    at_birth(monkeypatch, lambda engine: engine.send_signal(signal.SIGSTOP))
     sealing.create(ordered.pk)
-    freezing.join()
     template = Template.objects.get(pk=ordered.pk)
     assert (template.phase, template.claim) == (TemplatePhase.CREATING, None)
     assert Event.objects.filter(note="Stopped; another worker begins again.").exists()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,13 +22,26 @@ class Shown:
 
 @dataclass
 class Rows:
-    """Stands for the database: renders what it is asked for and remembers how often."""
+    """Stands for the database: renders what it is asked for, unless ``held`` up, and remembers how often."""
 
     asked: list[tuple[str, set]] = field(default_factory=list)
     lately: dict[str, set] = field(default_factory=dict)
     looks: list[datetime] = field(default_factory=list)
     faults: int = 0
     poisoned: str = ""
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.free.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Meanwhile a rendering that has begun does not end."""
+        self.free.clear()
+        try:
+            yield
+        finally:
+            self.free.set()
 
     def frame(self, topic: str, keys: set) -> Shown:
         if topic == self.poisoned:
@@ -34,6 +50,7 @@ class Rows:
             self.faults -= 1
             raise OSError("the database is gone")
         self.asked.append((topic, keys))
+        self.free.wait()
         return Shown(",".join(f"{kind}{pk}" for kind, pk in sorted(keys)))
 
     def recent(self, since: datetime) -> dict[str, set]:

@@ -1,6 +1,5 @@
 import json
 import socket
-import time
 
 import pytest
 from django.db import transaction
@@ -58,12 +57,12 @@ def test_what_was_rolled_back_is_not_told(inbox):
     assert heard(inbox) == []
 
 
-def test_a_web_process_that_hangs_costs_work_a_moment_once(inbox, caplog):
-    began = time.monotonic()
+def test_a_web_process_that_hangs_costs_work_a_moment_once(inbox, caplog, monkeypatch):
+    monkeypatch.setattr(live, "PAUSE_SECONDS", 60.0)  # however long this takes
     for pk in range(200):
         live.changed("template", pk, "templates")
-    assert time.monotonic() - began < 0.5
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 1  # each that waited in vain tells so
+    assert len(heard(inbox)) < 20
 
 
 def test_a_broken_layer_never_fails_work(settings, tmp_path, caplog):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -31,10 +30,6 @@ def source(hosts: Hosts) -> Provider:
 
 def faults(hosts: Hosts, source: Provider, words: str) -> None:
     (hosts.path(source) / "faults").write_text(words)
-
-
-def freeze_engine() -> None:
-    os.kill(wait_for(engine, what="the engine"), signal.SIGSTOP)
 
 
 def test_an_engine_that_falls_silent_is_ended_and_sealing_begins_again(

@@ -19,8 +19,10 @@ def serve(listener: socket.socket, host: str) -> None:
     settings.CSRF_TRUSTED_ORIGINS = settings.ORIGINS
     from daphne.server import Server
 
+    from rasweb import bodies
     from rasweb.asgi import application  # not before: what it is made of reads the settings
 
+    bodies.limit()
     logging.basicConfig(level=logging.WARNING)
     server = Server(
         application,

@@ -289,6 +289,20 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     if REDIS_URL
     else {"BACKEND": "rasweb.relay.Relay", "CONFIG": {"folder": str(DATA_DIR)}}
 }
+# Holds how often somebody tried to log in; where there are several web processes there is Redis.
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "rasweb",
+        "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+    }
+    if REDIS_URL
+    else {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 Q_CLUSTER: dict[str, Any] = {
     "name": "rasweb",
     "orm": "default",

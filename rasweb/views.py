@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
@@ -16,7 +18,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from rasweb import setup as setup_link
 from rasweb.answers import dialog
-from rasweb.forms import FirstAdministrator
+from rasweb.forms import FirstAdministrator, SignIn
 
 
 @method_decorator(login_not_required, name="dispatch")
@@ -24,12 +26,18 @@ class Login(LoginView):
     """A part of a page that asks after the session ended reloads the whole page instead of showing a login inside."""
 
     redirect_authenticated_user = True
-    form_class = AuthenticationForm
+    form_class = SignIn
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.headers.get("HX-Request"):
             return HttpResponseClientRefresh()
         return super().dispatch(request, *args, **kwargs)
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        response = super().form_invalid(form)
+        if form.has_error(NON_FIELD_ERRORS, "wait"):
+            response.status_code = HTTPStatus.TOO_MANY_REQUESTS
+        return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(title=_("Log in"), button=_("Log in"), **kwargs)

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from providers_app import health
-from providers_app.drivers.errors import Unreachable
+from providers_app.drivers.errors import DriverError, Unreachable, away
 from providers_app.hostcalls import Stopped, call
 from providers_app.models import Provider
 from rasweb.rows import standing
@@ -30,7 +30,7 @@ def ask(row: Work, provider: Provider, verb: str, *, timeout: float, **args: Any
 
     Stopped when the claim is lost meanwhile, or the row was moved under it: something else is wanted by now.
     A database that is away for a moment costs a driver that works nothing.
-    An unanswered call makes the provider Not available at once.
+    An unanswered call makes the provider Not available at once, and so does a host that lets rasweb in no more.
     """
     began = row.phase
 
@@ -40,9 +40,11 @@ def ask(row: Work, provider: Provider, verb: str, *, timeout: float, **args: Any
 
     try:
         return call(provider.address(), verb, timeout=timeout, on_tick=Pulse(beat, seconds=0), **args)
-    except Unreachable as error:
+    except DriverError as error:
+        if not (isinstance(error, Unreachable) or away(error.code, error.permanent)):
+            raise
         health.suspect(provider, error.code, error.text)
-        raise
+        raise Unreachable(error.text, code=error.code, action=error.action) from error
 
 
 class Reaper:

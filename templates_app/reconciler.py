@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django_q.models import OrmQ
 
+from providers_app.drivers.errors import SHUT_OUT
 from providers_app.models import Inventory, Provider
 from rasweb.refusals import Refusal
 from rasweb.rows import standing
@@ -184,7 +185,8 @@ def _wake() -> None:
 def _back() -> QuerySet[DistributionTarget]:
     """Targets that failed or wait because of a provider that answered since."""
     rows = DistributionTarget.objects.filter(claim=None, phase__in=[Phase.FAILED, Phase.WAITING])
-    back = rows.filter(error_code__in=TRANSIENT, changed_at__lt=F("provider__online_since"))
+    shut_out = Q(error_code__in=SHUT_OUT, phase=Phase.WAITING)
+    back = rows.filter(Q(error_code__in=TRANSIENT) | shut_out, changed_at__lt=F("provider__online_since"))
     return back.select_related("provider", "template")
 
 

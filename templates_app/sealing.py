@@ -15,7 +15,7 @@ from providers_app import health
 from providers_app.connections import CALL_SECONDS
 from providers_app.drivers import load
 from providers_app.drivers.base import VM, Definition, Survey
-from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused
+from providers_app.drivers.errors import DriverError, Missing, NoSpace, Refused, away
 from providers_app.hostcalls import Stopped
 from rasweb import workers
 from rasweb.quantities import size
@@ -31,7 +31,6 @@ from templates_app.transfer.process import Engine
 log = logging.getLogger(__name__)
 
 LANE = "seal"
-SILENCE = frozenset({"UNREACHABLE", "SOURCE_UNREACHABLE", "TIMEOUT", "STALLED"})
 
 
 class Unchanged(Exception):
@@ -64,7 +63,7 @@ def create(pk: int) -> None:
     except Stopped:
         _let_go(template, TemplatePhase.CREATING, "Stopped; another worker begins again.")
     except DriverError as fault:
-        silent = fault.code in SILENCE
+        silent = fault.code == "SOURCE_UNREACHABLE" or away(fault.code, fault.permanent)
         if silent:
             health.suspect(template.source_provider, fault.code, fault.text)
         to = TemplatePhase.CREATING if silent else TemplatePhase.CREATE_FAILED

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from providers_app import health
+from providers_app.drivers.errors import away
 from templates_app.models import DistributionTarget
 from templates_app.models.work import error
 from templates_app.states import Desired, Phase
-
-SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
 
 
 def fail(
@@ -19,7 +18,7 @@ def fail(
 
     ``kept``: what is on the host can be resumed even after a permanent fault.
     """
-    if code in SILENCE:
+    if away(code, permanent):
         health.suspect(target.provider, code, text)
     if not _read_orders(target):
         return

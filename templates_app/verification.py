@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from providers_app import health
+from providers_app.drivers.errors import away
 from rasweb.workers import stopping
 from templates_app import lanes
 from templates_app.bandwidth import Limits
@@ -31,7 +32,6 @@ LOOK_SECONDS = 0.1
 BUSY_SECONDS = 30.0  # to wait for who tidies a host; a reading of its own may take longer
 PAUSE = LONGEST_PAUSE
 GONE = frozenset({"SOURCE_MISSING", "CONTENT_LOST", "MISSING"})
-SILENCE = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
 
 
 def verify(template: Template) -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ class Reading:
                 self.target.release(Phase.FAILED, **lost)
         else:
             code, text, _ = self._cause()
-            if code in SILENCE:
+            if self._failed and away(code, self._failed.permanent):
                 health.suspect(self.target.provider, code, text)
             lasting = PAUSE if self._failed and self._failed.permanent else None
             self.target.release(

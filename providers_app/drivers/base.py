@@ -14,7 +14,7 @@ from enum import StrEnum
 from threading import Event
 from typing import Any, ClassVar, Self
 
-from .errors import Refused
+from .errors import SHUT_OUT, Refused
 
 
 class Can(StrEnum):
@@ -270,7 +270,12 @@ class Driver(ABC):
         self.secrets = secrets or {}
 
     def __enter__(self) -> Self:
-        self.connect()
+        try:
+            self.connect()
+        except Refused as refused:
+            if refused.code in SHUT_OUT:
+                refused.permanent = False
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

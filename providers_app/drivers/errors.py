@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 PLACEHOLDER = "{digest12}"  # in the name of an image whose digest is not known yet
+SILENT = frozenset({"UNREACHABLE", "TIMEOUT", "STALLED"})
+SHUT_OUT = frozenset({"PERMISSION", "HOST_KEY", "CERTIFICATE"})
+
+
+def away(code: str, permanent: bool) -> bool:
+    """Whether an error says that nothing can be done on the whole host now: it is silent, or lets rasweb in no more.
+
+    A host that does not let rasweb in may do so again; a PERMISSION that is permanent is of one object there.
+    """
+    return code in SILENT or (code in SHUT_OUT and not permanent)
 
 
 class DriverError(Exception):
@@ -32,6 +42,7 @@ class Refused(DriverError):
     """The host answered no.
 
     Codes: REFUSED, PERMISSION, HOST_KEY, CERTIFICATE, PATH_CONFLICT, IN_USE, NOT_OURS, CONTENT_CHANGED, PREREQUISITE.
+    One of SHUT_OUT that is met at connecting is not permanent: see :func:`away`.
     """
 
     code = "REFUSED"

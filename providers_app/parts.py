@@ -7,6 +7,8 @@ from collections.abc import Collection
 from django.template.loader import render_to_string
 
 from providers_app.models import Provider
+from providers_app.status import word
+from rasweb.listing import Sign, facts_sign
 
 CELLS = ("state", "seen", "space", "notice")
 
@@ -19,3 +21,9 @@ def provider_parts(v: int, pks: Collection[int]) -> str:
         for row in rows
         for cell in CELLS
     )
+
+
+def reach_sign() -> Sign:
+    """Changes when a provider is lost or back, and with the cause that pages name."""
+    rows = Provider.objects.order_by("pk")
+    return facts_sign("reach", ((row.pk, word(row), row.error_text) for row in rows), "providers")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from zlib import crc32
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Max, QuerySet
@@ -27,6 +28,11 @@ def list_sign(name: str, rows: QuerySet[Any]) -> Sign:
     """Changes when a row is made or deleted."""
     seen = rows.order_by().aggregate(count=Count("pk"), last=Max("pk"))
     return Sign(name, f"{seen['count']}.{seen['last'] or 0}", name)
+
+
+def facts_sign(key: str, facts: Iterable[Any], event: str) -> Sign:
+    """Changes when one of ``facts`` does, or their order."""
+    return Sign(key, f"{crc32(repr(list(facts)).encode()):08x}", event)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from django.template.loader import render_to_string
 from django.utils.functional import SimpleLazyObject
 
 from providers_app.models import Provider
-from providers_app.parts import provider_parts
+from providers_app.parts import provider_parts, reach_sign
 from rasweb import access
 from rasweb.listing import PER_PAGE, Sign, list_sign
 from rasweb.stamps import stamp
@@ -174,7 +174,7 @@ def _template_frame(v: int, wanted: Wanted, pk: int) -> Frame:
 
 
 def _providers_frame(v: int, wanted: Wanted, pk: int) -> Frame:
-    html = provider_parts(v, wanted.get("provider", ()))
+    html = provider_parts(v, wanted.get("provider", ())) + _sign(v, reach_sign())
     return Frame(html + _sign(v, list_sign("providers", Provider.objects.all())))
 
 

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from providers_app.models import Provider
+from providers_app.parts import reach_sign
 from rasweb.listing import PER_PAGE, head, query
 from templates_app import activity, guests, pages
 from templates_app.models import DistributionTarget, GuestVM, Template
@@ -31,6 +32,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "guests": GuestVM.objects.count(),
         "space": Provider.objects.aggregate(free=Sum("free_bytes"), total=Sum("total_bytes")),
         "sign": pages.event_sign("activity"),
+        "reach": reach_sign(),
     }
     context["first"] = not (templates and context["providers"] and context["guests"])
     return render(request, "templates_app/overview.html", context)

@@ -28,6 +28,14 @@ def without_v(html: str) -> str:
     return re.sub(r'data-v="\d+"', "", html)
 
 
+def signs(html: str) -> dict[str, str]:
+    return dict(re.findall(r'id="sign-([^"]+)"[^>]*data-sign="([^"]*)"', html))
+
+
+def sign_in(topic: str, key: str) -> str:
+    return signs(pages.frame(topic, set()).parts)[key]
+
+
 def keys(template: Template) -> set[tuple[str, int]]:
     return {
         ("template", template.pk),
@@ -77,23 +85,41 @@ def test_stamps_never_go_back_whatever_the_clock_does(monkeypatch: pytest.Monkey
 
 
 def test_a_change_of_a_list_changes_its_sign(world: World) -> None:
-    def sign() -> str:
-        found = re.search(
-            r'id="sign-templates"[^>]*data-sign="([^"]+)"', pages.frame("templates", set()).parts
-        )
-        assert found
-        return found.group(1)
-
     source = world.provider("source")
-    template, before = world.template("one", source), sign()
+    template, before = world.template("one", source), sign_in("templates", "templates")
     other = world.template("two", source)
-    after = sign()
+    after = sign_in("templates", "templates")
     assert after != before
     other.targets.all().delete()
     Template.objects.filter(pk=other.pk).update(phase="deleting", current_version=None)
     other.delete()
-    assert sign() == before
+    assert sign_in("templates", "templates") == before
     assert template.pk
+
+
+def test_the_overview_hears_of_a_provider_that_is_lost_and_of_one_that_is_back(
+    world: World, viewer: Client
+) -> None:
+    host = world.provider("host")
+    seen = [sign_in("providers", "reach")]
+    for fields in (
+        {"reachability": "not_available", "error_text": "It did not answer."},
+        {"error_text": "It refused the key."},
+        {"enabled": False},
+        {"enabled": True, "reachability": "online", "error_text": ""},
+    ):
+        host.touch(**fields)
+        seen.append(sign_in("providers", "reach"))
+        assert signs(viewer.get("/").content.decode())["reach"] == seen[-1]
+    assert len(set(seen[:-1])) == 4
+    assert seen[-1] == seen[0]
+
+
+def test_a_check_that_finds_nothing_new_lets_the_overview_be(world: World) -> None:
+    host = world.provider("host")
+    before = sign_in("providers", "reach")
+    host.touch(last_seen_at=timezone.now(), last_checked_at=timezone.now(), free_bytes=1)
+    assert sign_in("providers", "reach") == before
 
 
 def test_a_row_that_vanished_makes_the_page_read_again(busy: Template) -> None:

@@ -150,6 +150,12 @@ def event_sign(name: str) -> Sign:
     return Sign(name, activity.signature(), name)
 
 
+def provider_sign(provider: Provider) -> Sign:
+    """Changes with each check of it, and with its settings."""
+    name = f"provider-{provider.pk}"
+    return Sign(name, str(provider.revision), name)
+
+
 def kind_of(row: Any) -> str:
     return KINDS.get(row._meta.model_name, row._meta.model_name)
 
@@ -162,13 +168,8 @@ def _templates_frame(v: int, wanted: Wanted, pk: int) -> Frame:
 def _template_frame(v: int, wanted: Wanted, pk: int) -> Frame:
     templates = loaded(Template.objects.filter(pk=pk))
     ours = targets_of(template=pk)
-    changed = [
-        *wanted.get("target", ()),
-        *ours.filter(provider__in=wanted.get("provider", ())).values_list("pk", flat=True),
-    ]
-    html = (
-        _template_parts(v, templates) + _target_parts(v, changed) + _guest_parts(v, wanted.get("guest", ()))
-    )
+    html = _template_parts(v, templates) + _target_parts(v, _changed_targets(wanted, ours))
+    html += _guest_parts(v, wanted.get("guest", ()))
     html += _sign(v, list_sign(f"targets-{pk}", ours)) + _sign(v, event_sign("template"))
     return Frame(html, refresh=not templates)
 
@@ -181,9 +182,10 @@ def _providers_frame(v: int, wanted: Wanted, pk: int) -> Frame:
 def _provider_frame(v: int, wanted: Wanted, pk: int) -> Frame:
     html = (
         provider_parts(v, [pk])
-        + _target_parts(v, wanted.get("target", ()))
+        + _target_parts(v, _changed_targets(wanted, targets_of(provider=pk)))
         + _guest_parts(v, wanted.get("guest", ()))
     )
+    html += "".join(_sign(v, provider_sign(row)) for row in Provider.objects.filter(pk=pk))
     html += _sign(v, list_sign(f"provider-targets-{pk}", targets_of(provider=pk)))
     return Frame(html + _sign(v, list_sign(f"provider-guests-{pk}", guests_of(provider=pk))))
 
@@ -235,6 +237,12 @@ def _of(wanted: Wanted) -> QuerySet[Template]:
         | Q(pk__in=GuestVM.objects.filter(pk__in=wanted.get("guest", ())).values("template"))
         | Q(pk__in=RecreateRun.objects.filter(pk__in=wanted.get("run", ())).values("template"))
     )
+
+
+def _changed_targets(wanted: Wanted, ours: QuerySet[DistributionTarget]) -> set[int]:
+    """The targets that changed, and those of ``ours`` that look different since their provider did."""
+    beside = ours.filter(provider__in=wanted.get("provider", ())).values_list("pk", flat=True)
+    return {*wanted.get("target", ()), *beside}
 
 
 def _vanished(wanted: Wanted) -> bool:

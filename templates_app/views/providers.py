@@ -22,6 +22,7 @@ def provider(request: HttpRequest, pk: int) -> HttpResponse:
         "inventory": Inventory.objects.filter(provider=row).first(),
         "targets": pages.targets_of(provider=row),
         "guests": head(pages.guests_of(provider=row), pages.GUESTS_SHOWN),
+        "sign": pages.provider_sign(row),
         "target_sign": list_sign(f"provider-targets-{pk}", pages.targets_of(provider=row)),
         "guest_sign": list_sign(f"provider-guests-{pk}", pages.guests_of(provider=row)),
     }

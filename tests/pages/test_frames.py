@@ -36,6 +36,16 @@ def sign_in(topic: str, key: str) -> str:
     return signs(pages.frame(topic, set()).parts)[key]
 
 
+def listeners(html: str, event: str) -> set[str]:
+    """The islands of a page that are read again upon ``event``."""
+    found = re.findall(r'id="([^"]+)"[^>]*hx-trigger="([^"]*)"[^>]*hx-select="#([^"]+)"', html)
+    return {
+        name
+        for name, trigger, shown in found
+        if shown == name and f"{event} from:body" in trigger.split(", ")
+    }
+
+
 def keys(template: Template) -> set[tuple[str, int]]:
     return {
         ("template", template.pk),
@@ -120,6 +130,33 @@ def test_a_check_that_finds_nothing_new_lets_the_overview_be(world: World) -> No
     before = sign_in("providers", "reach")
     host.touch(last_seen_at=timezone.now(), last_checked_at=timezone.now(), free_bytes=1)
     assert sign_in("providers", "reach") == before
+
+
+def test_a_provider_that_is_lost_is_told_of_each_of_its_targets_on_its_page(world: World) -> None:
+    host = world.provider("host")
+    target = world.template("win11", host).targets.get()
+    host.touch(reachability="not_available")
+    parts = pages.frame(f"provider:{host.pk}", {("provider", host.pk)}).parts
+    assert re.search(rf'id="target-{target.pk}-state".*?Not available', parts)
+    assert re.search(rf'id="target-{target.pk}-action".*?Check now', parts, re.DOTALL)
+
+
+def test_each_check_of_a_provider_makes_its_page_read_what_is_there_again(
+    world: World, viewer: Client
+) -> None:
+    host = world.provider("host", last_checked_at=None)
+    key, page = f"provider-{host.pk}", viewer.get(f"/providers/{host.pk}/").content.decode()
+    assert signs(page)[key] == sign_in(f"provider:{host.pk}", key)
+    assert listeners(page, f"live:{key}") == {"inventory", "summary"}
+    host.touch(last_checked_at=timezone.now())
+    assert sign_in(f"provider:{host.pk}", key) != signs(page)[key]
+
+
+def test_the_summary_of_a_template_is_read_again_when_a_version_was_sealed(
+    busy: Template, viewer: Client
+) -> None:
+    page = viewer.get(f"/templates/{busy.pk}/").content.decode()
+    assert f"summary-{busy.pk}" in listeners(page, "live:template")
 
 
 def test_a_row_that_vanished_makes_the_page_read_again(busy: Template) -> None:

@@ -49,7 +49,8 @@ RUN_LOOKS = {
     RunPhase.COMPLETED_WITH_ERRORS: ("danger", "alert-triangle"),
     RunPhase.CANCELLED: ("secondary", "ban"),
 }
-ACTIVE = (Word.DISTRIBUTING, Word.ADDING, Word.REMOVING)
+COPIED = (Word.DISTRIBUTING, Word.ADDING)
+ACTIVE = (*COPIED, Word.REMOVING)
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,16 @@ def progress(target: DistributionTarget) -> Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Targets of one template that are alike: how many, their bytes, and how many of these are done."""
+    """Targets of one template that are alike: how many, the bytes to copy, and how many of these are done."""
 
     facts: Facts
     count: int
     total: int
     done: int
+
+    @property
+    def word(self) -> Word:
+        return states.progress(self.facts)
 
 
 def distribution(
@@ -156,7 +161,7 @@ def distribution(
     words: Counter[Word] = Counter()
     conditions: Counter[State] = Counter()
     for group in groups:
-        words[states.progress(group.facts)] += group.count
+        words[group.word] += group.count
         conditions[states.state(group.facts)] += group.count
     key = states.distribution(words) if template.multi_provider else states.NOT_MULTI_PROVIDER
     ready, silent = conditions[State.READY], conditions[State.NOT_AVAILABLE]
@@ -166,8 +171,8 @@ def distribution(
     parts += [_("%d failed") % words[Word.FAILED]] if words[Word.FAILED] else []
     parts += [_("%d not available") % silent] if silent else []
     moving = any(words[word] for word in ACTIVE)
-    detail = " · ".join([", ".join(parts), *_pace(copied)])
-    line = Line(worded(key), _percent(groups) if moving else None, detail)
+    detail = " · ".join([", ".join(parts), *_pace(groups, copied)])
+    line = Line(worded(key), _percent(groups, key) if moving else None, detail)
     if template.phase == TemplatePhase.CREATING:
         line = _reading(template, key)
     return Distribution(line, key, ready, words[Word.FAILED], words.total())
@@ -200,18 +205,25 @@ def creation(template: Template) -> Line:
     return Line(status(template), min(percent, 99.9), detail, template.error_text, template.error_action)
 
 
-def _percent(groups: Sequence[Group]) -> float:
-    """Of all bytes that are on their way; negative while nothing can be counted."""
-    moving = [group for group in groups if states.progress(group.facts) in (Word.DISTRIBUTING, Word.ADDING)]
+def _percent(groups: Sequence[Group], key: str) -> float:
+    """Of all bytes that are on their way, and of those that arrived before while a version is distributed.
+
+    Negative while nothing can be counted.
+    """
+    counted = (*COPIED, Word.OK) if key == Word.DISTRIBUTING else COPIED
+    moving = [group for group in groups if group.word in counted]
     total, done = sum(group.total for group in moving), sum(group.done for group in moving)
     return min(99.9, 100.0 * done / total) if total and done else -1
 
 
-def _pace(copied: Sequence[DistributionTarget]) -> list[str]:
-    """Rate and time left of all that is copied now; the slowest one decides."""
+def _pace(groups: Sequence[Group], copied: Sequence[DistributionTarget]) -> list[str]:
+    """Rate of all that is copied now, and time left: all bytes at that rate, but no less than the slowest copy."""
     together = sum(target.rate for target in copied)
-    left = max((seconds for target in copied if (seconds := target.seconds_left) is not None), default=None)
-    return _paced(together, left)
+    known = [seconds for target in copied if (seconds := target.seconds_left) is not None]
+    if not known:
+        return _paced(together, None)
+    ahead = sum(each.total - each.done for each in groups if each.word in COPIED and each.facts.available)
+    return _paced(together, max(*known, round(ahead / together)))
 
 
 def _paced(per_second: float, left: int | None) -> list[str]:

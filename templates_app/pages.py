@@ -111,9 +111,11 @@ def _groups(templates: list[Template]) -> dict[int, list[looks.Group]]:
     rows = DistributionTarget.objects.filter(template__in=templates).order_by()
     rows = rows.annotate(current=current, available=available)
     names = ("template_id", "desired", "intent", "phase", "current", "available")
-    done = Sum(Least("bytes_done", "bytes_total"))
+    copied = ~Q(phase=Phase.INSTALLED, provider=F("template__source_provider"))
+    total = Sum("bytes_total", filter=copied, default=0)
+    done = Sum(Least("bytes_done", "bytes_total"), filter=copied, default=0)
     groups = defaultdict(list)
-    counted = rows.values_list(*names).annotate(n=Count("pk"), total=Sum("bytes_total"), done=done)
+    counted = rows.values_list(*names).annotate(n=Count("pk"), total=total, done=done)
     for template, *facts, count, total, sent in counted:
         groups[template].append(looks.Group(Facts(*facts), count, total, sent))
     return groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -67,6 +67,11 @@ class Line:
     action: str = ""
     held_up: str = ""
 
+    @property
+    def whole_percent(self) -> int | None:
+        """Rounded down: 100 would say that it is done."""
+        return None if self.percent is None else int(self.percent)
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -126,6 +131,11 @@ def worded(word: str, label: str = "") -> Look:
 
 def progress(target: DistributionTarget) -> Line:
     """The Progress column of one target."""
+    line = _progress(target)
+    return replace(line, detail=" · ".join(filter(None, [line.detail, _elapsed(target)])))
+
+
+def _progress(target: DistributionTarget) -> Line:
     look = worded(target.progress)
     if target.progress == Word.FAILED:
         return _failed(target, look)
@@ -264,6 +274,13 @@ def _moving(target: DistributionTarget) -> str:
     parts = [_("Checking what is there")] if target.bytes_done < target.bytes_peak else []
     parts += [share(target.bytes_done, target.bytes_total)] if target.bytes_total else []
     return " · ".join([*parts, *_paced(target.rate, target.seconds_left)])
+
+
+def _elapsed(target: DistributionTarget) -> str:
+    """How long the work ran when it was last heard of, which is every second or two."""
+    if target.started_at is None or not target.at_work:
+        return ""
+    return _("%s elapsed") % duration((target.changed_at - target.started_at).total_seconds())
 
 
 def _silent(order: RecreateRun) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from templates_app import looks, pages
@@ -88,3 +92,26 @@ def test_no_time_is_promised_in_the_first_seconds(
 ) -> None:
     template.targets.update(started_at=timezone.now())
     assert "left" not in line(template).detail
+
+
+@pytest.mark.parametrize("phase", ["checking", "copying", "verifying", "publishing", "removing"])
+def test_work_says_how_long_it_runs(world: World, template: Template, viewer: Client, phase: str) -> None:
+    began = timezone.now() - timedelta(minutes=7)
+    target = world.target(template, world.provider("host"), phase, started_at=began)
+    DistributionTarget.objects.filter(pk=target.pk).update(changed_at=began + timedelta(seconds=151))
+    assert "2 min 31 s elapsed" in viewer.get(f"/templates/{template.pk}/").content.decode()
+
+
+@pytest.mark.parametrize("phase", ["waiting", "failed", "installed"])
+def test_nothing_that_rests_says_that_it_runs(world: World, template: Template, phase: str) -> None:
+    target = world.target(template, world.provider("host"), phase, started_at=timezone.now())
+    assert "elapsed" not in looks.progress(target).detail
+
+
+@pytest.mark.parametrize(("done", "said"), [(GIB, "99 %"), (GIB - 1, "99 %"), (GIB * 629 // 1000, "62 %")])
+def test_a_share_is_rounded_down(
+    world: World, template: Template, viewer: Client, done: int, said: str
+) -> None:
+    world.target(template, world.provider("host"), "publishing", bytes_done=done)
+    page = viewer.get(f"/templates/{template.pk}/").content.decode()
+    assert set(re.findall(r"\d+ %", page)) == {said}

@@ -15,11 +15,11 @@ from providers_app.drivers.errors import DriverError
 from providers_app.forms import LimitForm, ProviderForm, in_bytes, in_mib, kinds
 from providers_app.looks import LOOKS
 from providers_app.models import Installation, Provider
-from providers_app.parts import provider_parts
+from providers_app.parts import order_signs, provider_parts
 from providers_app.status import word
 from rasweb import access
 from rasweb.answers import acted, answer, dialog, go
-from rasweb.listing import Listing, list_sign, listing, query
+from rasweb.listing import Listing, Sign, list_sign, listing, query
 from rasweb.refusals import Refusal
 from rasweb.rows import pk_of
 from rasweb.stamps import stamp
@@ -38,10 +38,17 @@ SORTS = {
 def providers(request: HttpRequest) -> HttpResponse:
     context = {
         "listing": listed(request),
-        "sign": list_sign("providers", Provider.objects.all()),
+        "signs": _signs(request),
         "words": list(LOOKS),
     }
     return render(request, "providers_app/list.html", context)
+
+
+def _signs(request: HttpRequest) -> list[Sign]:
+    """What tells that the list which the address asks for is another one."""
+    needed = {"state" if request.GET.get("state") else "", request.GET.get("sort", "").removeprefix("-")}
+    moved = [sign for name, sign in order_signs().items() if name in needed]
+    return [list_sign("providers", Provider.objects.all()), *moved]
 
 
 def listed(request: HttpRequest) -> Listing:

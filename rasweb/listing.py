@@ -9,7 +9,7 @@ from typing import Any
 from zlib import crc32
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Max, QuerySet, Subquery
 from django.http import HttpRequest
 
 PER_PAGE = 50
@@ -26,13 +26,26 @@ class Sign:
 
 def list_sign(name: str, rows: QuerySet[Any]) -> Sign:
     """Changes when a row is made or deleted."""
-    seen = rows.order_by().aggregate(count=Count("pk"), last=Max("pk"))
-    return Sign(name, f"{seen['count']}.{seen['last'] or 0}", name)
+    return list_signs(name, rows)[0]
+
+
+def list_signs(name: str, rows: QuerySet[Any], **latest: QuerySet[Any]) -> list[Sign]:
+    """The same, and a sign ``name-key`` for each other question ``key`` that has one number for an answer."""
+    others = {key: Max(Subquery(question)) for key, question in latest.items()}
+    seen = rows.order_by().aggregate(count=Count("pk"), last=Max("pk"), **others)
+    held = Sign(name, f"{seen['count']}.{seen['last'] or 0}", name)
+    return [held, *(Sign(f"{name}-{key}", str(seen[key] or 0), name) for key in latest)]
 
 
 def facts_sign(key: str, facts: Iterable[Any], event: str) -> Sign:
     """Changes when one of ``facts`` does, or their order."""
     return Sign(key, f"{crc32(repr(list(facts)).encode()):08x}", event)
+
+
+def moves(request: HttpRequest, *filters: str) -> bool:
+    """Whether rows of the list that the address asks for come, go or change places while they stay what they are."""
+    sorts = request.GET.get("sort", "").removeprefix("-") not in ("", "name")
+    return sorts or any(request.GET.get(name) for name in filters)
 
 
 @dataclass(frozen=True)

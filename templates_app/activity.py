@@ -110,8 +110,11 @@ def tasks(limit: int = 200) -> list[Task]:
 
 def signature() -> str:
     """Changes whenever another row begins or ends: a page that shows another one reads again."""
-    last = Event.objects.order_by("-id").values_list("id", flat=True).first()
-    return str(last or 0)
+    return str(last_event().first() or 0)
+
+
+def last_event() -> QuerySet[Event, int]:
+    return Event.objects.order_by("-id").values_list("id", flat=True)[:1]
 
 
 def finished(limit: int | None = None) -> QuerySet[Event]:

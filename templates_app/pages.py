@@ -21,8 +21,8 @@ from django.template.loader import render_to_string
 from django.utils.functional import SimpleLazyObject
 
 from providers_app.models import Provider
-from providers_app.parts import provider_parts, reach_sign
-from rasweb import access
+from providers_app.parts import order_signs, provider_parts
+from rasweb import access, listing
 from rasweb.listing import PER_PAGE, Sign, list_sign
 from rasweb.stamps import stamp
 from templates_app import activity, looks
@@ -152,6 +152,11 @@ def event_sign(name: str) -> Sign:
     return Sign(name, activity.signature(), name)
 
 
+def list_signs(name: str, rows: QuerySet[Any], *, moving: bool = True) -> list[Sign]:
+    """What tells that a list is another one; ``moving`` where a row that moves to another phase may change it."""
+    return listing.list_signs(name, rows, **({"moved": activity.last_event()} if moving else {}))
+
+
 def provider_sign(provider: Provider) -> Sign:
     """Changes with each check of it, and with its settings."""
     name = f"provider-{provider.pk}"
@@ -164,7 +169,8 @@ def kind_of(row: Any) -> str:
 
 def _templates_frame(v: int, wanted: Wanted, pk: int) -> Frame:
     html = _template_parts(v, loaded(_of(wanted)), LIST_CELLS)
-    return Frame(html + _sign(v, list_sign("templates", Template.objects.all())), _vanished(wanted))
+    html += "".join(_sign(v, sign) for sign in list_signs("templates", Template.objects.all()))
+    return Frame(html, _vanished(wanted))
 
 
 def _template_frame(v: int, wanted: Wanted, pk: int) -> Frame:
@@ -177,7 +183,8 @@ def _template_frame(v: int, wanted: Wanted, pk: int) -> Frame:
 
 
 def _providers_frame(v: int, wanted: Wanted, pk: int) -> Frame:
-    html = provider_parts(v, wanted.get("provider", ())) + _sign(v, reach_sign())
+    html = provider_parts(v, wanted.get("provider", ()))
+    html += "".join(_sign(v, sign) for sign in order_signs().values())
     return Frame(html + _sign(v, list_sign("providers", Provider.objects.all())))
 
 
@@ -194,7 +201,7 @@ def _provider_frame(v: int, wanted: Wanted, pk: int) -> Frame:
 
 def _guests_frame(v: int, wanted: Wanted, pk: int) -> Frame:
     html = _guest_parts(v, wanted.get("guest", ()))
-    return Frame(html + _sign(v, list_sign("guests", GuestVM.objects.all())))
+    return Frame(html + "".join(_sign(v, sign) for sign in list_signs("guests", GuestVM.objects.all())))
 
 
 def _activity_frame(v: int, wanted: Wanted, pk: int) -> Frame:

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from rasweb import access
 from rasweb.answers import acted, answer, dialog
-from rasweb.listing import Listing, list_sign, listing, query
+from rasweb.listing import Listing, listing, moves, query
 from rasweb.refusals import Refusal
 from rasweb.rows import pk_of
 from templates_app import guests as orders
@@ -43,7 +43,7 @@ def guests(request: HttpRequest) -> HttpResponse:
     context = {
         "listing": listed(request),
         "states": GuestPhase.choices,
-        "sign": list_sign("guests", GuestVM.objects.all()),
+        "signs": pages.list_signs("guests", GuestVM.objects.all(), moving=moves(request, "state")),
         "template_names": Template.objects.values_list("pk", "name"),
     }
     return render(request, "templates_app/guests.html", context)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from rasweb import access
 from rasweb.answers import acted, answer, dialog
-from rasweb.listing import Listing, head, list_sign, listing, query
+from rasweb.listing import Listing, head, list_sign, listing, moves, query
 from rasweb.refusals import Refusal
 from templates_app import creation, pages
 from templates_app import distribution as orders
@@ -32,11 +32,12 @@ SORTS = {
 
 def templates(request: HttpRequest) -> HttpResponse:
     words = [*Word.values, REMOVING_AND_ADDING, NOT_MULTI_PROVIDER]
+    moving = moves(request, "distribution", "status")
     context = {
         "listing": listed(request),
         "words": words,
         "statuses": TemplatePhase.choices,
-        "sign": list_sign("templates", Template.objects.all()),
+        "signs": pages.list_signs("templates", Template.objects.all(), moving=moving),
     }
     return render(request, "templates_app/list.html", context)
 

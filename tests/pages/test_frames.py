@@ -192,3 +192,76 @@ def test_a_frame_costs_the_same_queries_for_many_rows(world: World) -> None:
         return len(queries)
 
     assert cost(templates) == cost(templates[:1]) <= 6
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/templates/?distribution=OK",
+        "/templates/?status=ready",
+        "/templates/?sort=-status",
+        "/guests/?state=ready",
+    ],
+)
+def test_a_filtered_or_sorted_list_is_read_again_when_a_row_moved(
+    world: World, viewer: Client, address: str
+) -> None:
+    source = world.provider("source")
+    template = world.template("win11", source)
+    guest, topic = world.guest(template, source), address.split("/")[1]
+    before = signs(viewer.get(address).content.decode())
+    assert f"{topic}-moved" in before
+    assert before.items() <= signs(pages.frame(topic, set()).parts).items()
+    template.targets.get().advance("failed")
+    guest.advance("lost")
+    assert sign_in(topic, f"{topic}-moved") != before[f"{topic}-moved"]
+
+
+@pytest.mark.parametrize("address", ["/templates/", "/templates/?q=win", "/templates/?sort=name", "/guests/"])
+def test_a_list_by_name_is_not_read_again_whenever_a_row_moves(
+    busy: Template, viewer: Client, address: str
+) -> None:
+    topic = address.split("/")[1]
+    assert f"{topic}-moved" not in signs(viewer.get(address).content.decode())
+
+
+@pytest.mark.parametrize(
+    ("address", "changed"),
+    [
+        ("?state=Not+available", {"reachability": "not_available"}),
+        ("?state=Ready&q=host", {"enabled": False}),
+        ("?sort=state", {"reachability": "not_available"}),
+        ("?sort=-space", {"free_bytes": 1}),
+        ("?sort=seen", {"last_seen_at": timezone.now() - timedelta(days=1)}),
+    ],
+)
+def test_a_filtered_or_sorted_list_of_providers_follows_the_checks(
+    world: World, viewer: Client, address: str, changed: dict[str, object]
+) -> None:
+    world.provider("host-1")
+    host = world.provider("host-2")
+    page = viewer.get(f"/providers/{address}").content.decode()
+    before = signs(page)
+    assert "providers" in listeners(page, "live:providers")
+    assert before.items() <= signs(pages.frame("providers", set()).parts).items()
+    host.touch(**changed)
+    assert not before.items() <= signs(pages.frame("providers", set()).parts).items()
+
+
+def test_a_list_of_providers_by_name_stays_through_the_checks(world: World, viewer: Client) -> None:
+    world.provider("host")
+    for address in ("/providers/", "/providers/?q=ho", "/providers/?sort=-name"):
+        assert set(signs(viewer.get(address).content.decode())) & {"reach", "seen", "space"} == set()
+
+
+def test_the_list_of_providers_is_told_at_the_same_cost_however_long_it_is(world: World) -> None:
+    hosts = [world.provider(f"host-{number}") for number in range(5)]
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            pages.frame("providers", {("provider", hosts[0].pk)})
+        return len(queries)
+
+    many = cost()
+    Provider.objects.exclude(pk=hosts[0].pk).delete()
+    assert cost() == many <= 3

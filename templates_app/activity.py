@@ -75,7 +75,8 @@ class Task:
 
 def active_targets() -> QuerySet[DistributionTarget]:
     """Targets that work or wait for work, the working ones first."""
-    rows = DistributionTarget.objects.exclude(phase__in=[Phase.FAILED, Phase.INSTALLED])
+    in_vain = Q(template__phase=TemplatePhase.CREATE_FAILED, phase=Phase.WAITING, desired=Desired.PRESENT)
+    rows = DistributionTarget.objects.exclude(in_vain | Q(phase__in=[Phase.FAILED, Phase.INSTALLED]))
     return rows.select_related("template", "provider", "wanted_version", "installed_version").order_by(
         F("claim").asc(nulls_last=True), "id"
     )

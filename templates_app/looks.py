@@ -185,7 +185,10 @@ def distribution(
     line = Line(worded(key), _percent(groups, key) if moving else None, detail)
     if template.phase == TemplatePhase.CREATING:
         line = _reading(template, key)
-    return Distribution(line, key, ready, words[Word.FAILED], words.total())
+    if not template.made:
+        line = replace(line, cause=template.error_text, action=template.error_action)
+    failed = words[Word.FAILED] if template.made else 0  # what is to be retried is the creation
+    return Distribution(line, key, ready, failed, words.total())
 
 
 def _reading(template: Template, key: str) -> Line:
@@ -245,6 +248,8 @@ def _failed(target: DistributionTarget, look: Look) -> Line:
     if target.phase == Phase.INSTALLED:
         version = target.installed_version.number if target.installed_version else "–"
         return Line(look, detail=_("Still at version %s.") % version)
+    if target.phase == Phase.WAITING:  # for a version that was not made
+        return Line(look, cause=target.template.error_text, action=target.template.error_action)
     tries = (
         ngettext("%d attempt", "%d attempts", target.attempt) % target.attempt if target.attempt > 1 else ""
     )

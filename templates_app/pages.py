@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -106,6 +106,7 @@ def loaded(rows: QuerySet[Template]) -> list[Template]:
 
 def _groups(templates: list[Template]) -> dict[int, list[looks.Group]]:
     """By template: its targets, counted by all that their words are made of."""
+    made = {template.pk: template.made for template in templates}
     current = Case(When(installed_version=F("wanted_version"), then=True), default=False)
     available = Case(When(provider__in=Provider.objects.available(), then=True), default=False)
     rows = DistributionTarget.objects.filter(template__in=templates).order_by()
@@ -117,7 +118,7 @@ def _groups(templates: list[Template]) -> dict[int, list[looks.Group]]:
     groups = defaultdict(list)
     counted = rows.values_list(*names).annotate(n=Count("pk"), total=total, done=done)
     for template, *facts, count, total, sent in counted:
-        groups[template].append(looks.Group(Facts(*facts), count, total, sent))
+        groups[template].append(looks.Group(replace(Facts(*facts), made=made[template]), count, total, sent))
     return groups
 
 
@@ -145,6 +146,12 @@ def targets_of(**filters: Any) -> QuerySet[DistributionTarget]:
 
 def guests_of(**filters: Any) -> QuerySet[GuestVM]:
     return GuestVM.objects.filter(**filters).select_related("template", "provider", "version")
+
+
+def targets_sign(template: Template) -> Sign:
+    """Changes with the list of a template's targets, and when all of them look different since it failed."""
+    sign = list_sign(f"targets-{template.pk}", targets_of(template=template))
+    return replace(sign, value=f"{sign.value}.{template.made:d}")
 
 
 def event_sign(name: str) -> Sign:
@@ -178,7 +185,8 @@ def _template_frame(v: int, wanted: Wanted, pk: int) -> Frame:
     ours = targets_of(template=pk)
     html = _template_parts(v, templates) + _target_parts(v, _changed_targets(wanted, ours))
     html += _guest_parts(v, wanted.get("guest", ()))
-    html += _sign(v, list_sign(f"targets-{pk}", ours)) + _sign(v, event_sign("template"))
+    html += "".join(_sign(v, targets_sign(each)) for each in templates)
+    html += _sign(v, event_sign("template"))
     return Frame(html, refresh=not templates)
 
 

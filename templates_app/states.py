@@ -141,13 +141,17 @@ NOT_MULTI_PROVIDER = "—"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the words of one target are computed from. ``available``: the provider may be given work now."""
+    """What the words of one target are computed from. ``available``: the provider may be given work now.
+
+    ``made``: there is a version to copy, or there will be.
+    """
 
     desired: str
     intent: str
     phase: str
     current: bool
     available: bool
+    made: bool = True
 
 
 def state(facts: Facts) -> State:
@@ -167,6 +171,8 @@ def progress(facts: Facts) -> Word:
         return Word.REMOVING
     if facts.phase == Phase.INSTALLED:
         return Word.OK if facts.current else Word.FAILED
+    if not facts.made:
+        return Word.FAILED
     return Word.ADDING if facts.intent == Intent.ADDING else Word.DISTRIBUTING
 
 

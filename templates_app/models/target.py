@@ -101,6 +101,7 @@ class DistributionTarget(Work):
             phase=self.phase,
             current=self.installed_version_id == self.wanted_version_id,
             available=self.provider.available,
+            made=self.template.made,
         )
 
     @property

@@ -82,6 +82,11 @@ class Template(Work):
         return self.name
 
     @property
+    def made(self) -> bool:
+        """Whether there is a version, or one is being made."""
+        return self.phase != TemplatePhase.CREATE_FAILED
+
+    @property
     def in_maintenance(self) -> bool:
         return self.phase in BUSY
 

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from rasweb import access
 from rasweb.answers import acted, answer, dialog
-from rasweb.listing import Listing, head, list_sign, listing, moves, query
+from rasweb.listing import Listing, head, listing, moves, query
 from rasweb.refusals import Refusal
 from templates_app import creation, pages
 from templates_app import distribution as orders
@@ -65,7 +65,7 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
         "versions": versions(row),
         "guests": head(pages.guests_of(template=row), pages.GUESTS_SHOWN),
         "events": head(row.events.select_related("provider"), EVENTS_SHOWN),
-        "targets_sign": list_sign(f"targets-{pk}", pages.targets_of(template=pk)),
+        "targets_sign": pages.targets_sign(row),
         "event_sign": pages.event_sign("template"),
     }
     return render(request, "templates_app/template.html", context)
@@ -104,14 +104,13 @@ def properties(request: HttpRequest, pk: int) -> HttpResponse:
 
 def distribution(request: HttpRequest, pk: int) -> HttpResponse:
     row = one(pk)
-    sign = list_sign(f"targets-{pk}", pages.targets_of(template=pk))
     return dialog(
         request,
         "templates_app/distribution.html",
         template=row,
         targets=pages.shown_targets(row),
         distribution=row.distribution,
-        sign=sign,
+        sign=pages.targets_sign(row),
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from templates_app import looks, pages
+from templates_app import activity, looks, pages
 from templates_app.models import DistributionTarget, Template
+from templates_app.status import template_status
 from tests.pages.conftest import World
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -115,3 +116,56 @@ def test_a_share_is_rounded_down(
     world.target(template, world.provider("host"), "publishing", bytes_done=done)
     page = viewer.get(f"/templates/{template.pk}/").content.decode()
     assert set(re.findall(r"\d+ %", page)) == {said}
+
+
+@pytest.fixture
+def unmade(world: World) -> Template:
+    """Its source VM could not be read; two hosts wait for the first version."""
+    source = world.provider("source")
+    error = {
+        "error_code": "NO_SPACE",
+        "error_text": "source is too full.",
+        "error_action": "Free some space.",
+    }
+    template = Template.objects.create(name="win11", source_provider=source, phase="create_failed", **error)
+    for name in ("source", "host"):
+        provider = source if name == "source" else world.provider(name)
+        world.target(template, provider, "waiting", bytes_total=0)
+    return template
+
+
+def test_a_creation_that_failed_leaves_nothing_that_seems_to_be_distributed(
+    unmade: Template, viewer: Client
+) -> None:
+    assert (line(unmade).look.word, line(unmade).percent) == ("Failed to distribute", None)
+    assert line(unmade).detail == "0 of 2, 2 failed"
+    page = viewer.get(f"/templates/{unmade.pk}/").content.decode()
+    assert page.count("source is too full. Free some space.") >= 3  # of the whole, and of each host
+    assert "Distributing" not in page
+    assert "Retry all failed" not in page
+    assert "win11" not in viewer.get("/templates/?distribution=Distributing").content.decode()
+    answer = template_status(unmade)
+    assert answer["distribution"] == "Failed to distribute"
+    assert {each["progress"] for each in answer["targets"]} == {"Failed to distribute"}
+
+
+def test_what_waits_for_a_template_that_was_not_made_is_no_task(
+    world: World, unmade: Template, viewer: Client
+) -> None:
+    assert activity.tasks() == []
+    unmade.advance("creating")
+    assert len(activity.tasks()) == 3
+
+
+def test_the_targets_are_read_again_when_a_creation_failed(unmade: Template, viewer: Client) -> None:
+    def signed() -> str:
+        parts = pages.frame(f"template:{unmade.pk}", set()).parts
+        sign = re.search(rf'id="sign-targets-{unmade.pk}"[^>]*data-sign="[^"]+"', parts)
+        assert sign
+        return sign.group(0).rpartition("data-sign")[2]
+
+    before = signed()
+    assert before in viewer.get(f"/templates/{unmade.pk}/").content.decode()
+    assert before in viewer.get(f"/templates/{unmade.pk}/distribution/").content.decode()
+    unmade.advance("creating")
+    assert signed() != before

@@ -98,6 +98,7 @@ def enable(provider: Provider, enabled: bool) -> None:
         failures=0,
         error_code="",
         error_text="",
+        error_action="",
     )
     provider.announce()
 

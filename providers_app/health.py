@@ -180,6 +180,7 @@ def suspect(provider: Provider, code: str, text: str) -> None:
             failures=SILENT_CHECKS,
             error_code=code,
             error_text=text,
+            error_action="",
             next_check_at=_retry_at(provider),
         )
     except Provider.DoesNotExist:  # it was forgotten meanwhile
@@ -220,6 +221,7 @@ def _seen(provider: Provider, survey: Survey, began: datetime) -> None:
         failures=0,
         error_code="",
         error_text="",
+        error_action="",
         last_checked_at=began,
         last_seen_at=began,
         online_since=provider.online_since if fresh else timezone.now(),
@@ -264,6 +266,7 @@ def _failed(provider: Provider, error: DriverError, began: datetime) -> None:
         last_checked_at=began,
         error_code=error.code,
         error_text=error.text,
+        error_action=error.action,
         next_check_at=_retry_at(provider),
     )
     log.warning("provider %s: %s %s", provider.name, error.code, error.text)

@@ -23,14 +23,21 @@ def reach(provider: Provider) -> Look:
 
 
 def reason(provider: Provider) -> str:
-    """Why it is Not available, or what is wrong although it is ready. Empty when all is well."""
+    """Why it is Not available, or what is wrong although it is ready, and what to do. Empty when all is well."""
     if not provider.enabled:
         return gettext("Switched off: no checks, no work.")
     if provider.error_text:
-        return provider.error_text
+        return f"{provider.error_text} {provider.error_action or _to_do(provider)}".strip()
     if provider.last_checked_at is None:
         return gettext("It is being checked for the first time.")
     return gettext("It was not checked lately.") if provider.stale else ""
+
+
+def _to_do(provider: Provider) -> str:
+    """Where its driver knows nothing better."""
+    if provider.available:
+        return ""
+    return gettext("See that the host is up and can be reached; it is asked again by itself.")
 
 
 def used_percent(provider: Provider) -> int:

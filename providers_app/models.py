@@ -92,6 +92,7 @@ class Provider(models.Model):
     next_check_at = models.DateTimeField(null=True, editable=False, db_index=True)
     error_code = models.CharField(max_length=32, blank=True, editable=False)
     error_text = models.TextField(blank=True, editable=False)
+    error_action = models.TextField(blank=True, editable=False)
     capabilities = models.JSONField(default=list, editable=False)
     networks = models.JSONField(null=True, editable=False)
     free_bytes = models.BigIntegerField(default=0, editable=False)

@@ -9,7 +9,7 @@ from providers_app.models import Provider
 
 def provider_status(provider: Provider) -> dict[str, Any]:
     """Sizes in bytes, times in ISO 8601. ``state`` is the word of the pages."""
-    error = {"code": provider.error_code, "text": provider.error_text} if provider.error_code else None
+    error = {"code": provider.error_code, "text": provider.error_text, "action": provider.error_action}
     return {
         "name": provider.name,
         "kind": provider.kind,
@@ -22,7 +22,7 @@ def provider_status(provider: Provider) -> dict[str, Any]:
         "networks": provider.networks,
         "bandwidth_limit": provider.bandwidth_limit,
         "max_copies": provider.max_copies,
-        "error": error,
+        "error": error if provider.error_code else None,
     }
 
 

@@ -27,7 +27,7 @@ from rasweb.listing import PER_PAGE, Sign, list_sign
 from rasweb.stamps import stamp
 from templates_app import activity, looks
 from templates_app.chrome import Chrome
-from templates_app.models import DistributionTarget, GuestVM, RecreateRun, Template
+from templates_app.models import DistributionTarget, Event, GuestVM, RecreateRun, Template
 from templates_app.models.guest import LIVE_RUNS
 from templates_app.states import Facts, GuestPhase, Phase
 
@@ -40,6 +40,7 @@ TEMPLATE_CELLS = (*LIST_CELLS, "notice", "footer", "retry", "work")
 TARGET_CELLS = ("state", "progress", "action", "version")
 GUEST_CELLS = ("state", "power", "version")
 GUESTS_SHOWN = 200  # on pages about something else
+EVENTS_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,17 @@ def provider_sign(provider: Provider) -> Sign:
     return Sign(name, str(provider.revision), name)
 
 
+def provider_events(pk: int) -> QuerySet[Event]:
+    return Event.objects.filter(provider=pk).select_related("template")
+
+
+def provider_events_sign(pk: int) -> Sign:
+    """Changes when anything moves on this provider."""
+    name = f"provider-events-{pk}"
+    last = provider_events(pk).values_list("pk", flat=True).first()
+    return Sign(name, str(last or 0), name)
+
+
 def kind_of(row: Any) -> str:
     return KINDS.get(row._meta.model_name, row._meta.model_name)
 
@@ -203,6 +215,7 @@ def _provider_frame(v: int, wanted: Wanted, pk: int) -> Frame:
         + _guest_parts(v, wanted.get("guest", ()))
     )
     html += "".join(_sign(v, provider_sign(row)) for row in Provider.objects.filter(pk=pk))
+    html += _sign(v, provider_events_sign(pk))
     html += _sign(v, list_sign(f"provider-targets-{pk}", targets_of(provider=pk)))
     return Frame(html + _sign(v, list_sign(f"provider-guests-{pk}", guests_of(provider=pk))))
 

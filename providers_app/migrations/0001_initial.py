@@ -88,6 +88,7 @@ class Migration(migrations.Migration):
                 ("next_check_at", models.DateTimeField(db_index=True, editable=False, null=True)),
                 ("error_code", models.CharField(blank=True, editable=False, max_length=32)),
                 ("error_text", models.TextField(blank=True, editable=False)),
+                ("error_action", models.TextField(blank=True, editable=False)),
                 ("capabilities", models.JSONField(default=list, editable=False)),
                 ("networks", models.JSONField(editable=False, null=True)),
                 ("free_bytes", models.BigIntegerField(default=0, editable=False)),

@@ -23,6 +23,8 @@ def provider(request: HttpRequest, pk: int) -> HttpResponse:
         "targets": pages.targets_of(provider=row),
         "guests": head(pages.guests_of(provider=row), pages.GUESTS_SHOWN),
         "sign": pages.provider_sign(row),
+        "events": head(pages.provider_events(pk), pages.EVENTS_SHOWN),
+        "events_sign": pages.provider_events_sign(pk),
         "target_sign": list_sign(f"provider-targets-{pk}", pages.targets_of(provider=row)),
         "guest_sign": list_sign(f"provider-guests-{pk}", pages.guests_of(provider=row)),
     }

@@ -19,7 +19,6 @@ from templates_app.models import DistributionTarget, Template, TemplateVersion
 from templates_app.states import NOT_MULTI_PROVIDER, REMOVING_AND_ADDING, TemplatePhase, Word
 from templates_app.views import chosen, who
 
-EVENTS_SHOWN = 40
 SORTS = {
     "name": lambda each: each.name.lower(),
     "status": lambda each: each.get_phase_display(),
@@ -64,7 +63,7 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
         "run": row.live_run,
         "versions": versions(row),
         "guests": head(pages.guests_of(template=row), pages.GUESTS_SHOWN),
-        "events": head(row.events.select_related("provider"), EVENTS_SHOWN),
+        "events": head(row.events.select_related("provider"), pages.EVENTS_SHOWN),
         "targets_sign": pages.targets_sign(row),
         "event_sign": pages.event_sign("template"),
     }

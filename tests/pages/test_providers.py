@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from providers_app import connections
+from providers_app import connections, health
+from providers_app.drivers.base import Survey
+from providers_app.drivers.errors import Unreachable
 from providers_app.forms import ProviderForm
 from providers_app.models import Installation, Provider
+from templates_app import pages
+from templates_app.models.work import error
 from tests.pages.conftest import World
 
 
@@ -131,3 +136,49 @@ def test_all_copies_together_get_a_limit(administrator: Client, db: None) -> Non
     assert "The limit was changed." in administrator.post(url, {"bandwidth": "250"}).content.decode()
     assert Installation.bandwidth() == 250 << 20
     assert 'value="250"' in administrator.get(url).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [("Mount the share.", "Mount the share."), ("", "See that the host is up and can be reached;")],
+    ids=["told by its driver", "not told"],
+)
+def test_what_keeps_a_provider_away_is_said_with_what_to_do(
+    world: World, administrator: Client, action: str, said: str
+) -> None:
+    row = world.provider("host")
+    for _ in range(3):
+        health.record(row, Unreachable("The folder is gone.", action=action))
+    for url in (reverse("overview"), reverse("provider", args=[row.pk])):
+        assert f"The folder is gone. {said}" in administrator.get(url).content.decode(), url
+
+
+def test_what_to_do_goes_with_its_cause(world: World) -> None:
+    row = world.provider("host")
+    fault = Unreachable("The folder is gone.", action="Mount the share.")
+    for end in (
+        lambda: health.record(row, Survey(host_id="host")),
+        lambda: health.suspect(row, "STALLED", "It takes no data."),
+        lambda: connections.enable(row, True),
+    ):
+        health.record(row, fault)
+        assert row.error_action == "Mount the share."
+        end()
+        assert row.error_action == ""
+
+
+def test_a_provider_tells_what_happened_there(world: World, viewer: Client) -> None:
+    row = world.provider("host")
+    template = world.template("win11", world.provider("source"))
+    target = world.target(template, row)
+    before = viewer.get(reverse("provider", args=[row.pk])).content.decode()
+    assert "Nothing yet." in before
+    target.advance("failed", **error("CONTENT_LOST", "The image is gone.", "Retry."))
+    template.targets.get(provider=template.source_provider).advance("failed", "Of another host.")
+    page = viewer.get(reverse("provider", args=[row.pk])).content.decode()
+    assert "The image is gone." in page
+    assert "win11 on host" in page
+    assert "Of another host." not in page
+    sign = re.compile(rf'id="sign-provider-events-{row.pk}"[^>]*data-sign="([^"]*)"')
+    told = sign.findall(pages.frame(f"provider:{row.pk}", set()).parts)
+    assert told == sign.findall(page) != sign.findall(before)

@@ -278,3 +278,14 @@ def test_a_list_that_is_shown_whole_has_no_more(world: World, viewer: Client) ->
     template = world.template("win11", source)
     world.guest(template, source)
     assert "more</a>" not in viewer.get(reverse("template", args=[template.pk])).content.decode()
+
+
+def test_the_tables_of_a_host_and_of_a_template_fit_a_phone(busy: Template, viewer: Client) -> None:
+    Inventory.objects.filter(provider=busy.source_provider).update(vms=[])
+    for url in (
+        reverse("provider", args=[busy.source_provider_id]),
+        reverse("template", args=[busy.pk]),
+    ):
+        tables = re.findall(r'<table class="([^"]+)"', viewer.get(url).content.decode())
+        assert len(tables) == 3, url
+        assert all("stack" in each.split() for each in tables), url

@@ -37,8 +37,8 @@ SORTS = {
 
 def providers(request: HttpRequest) -> HttpResponse:
     context = {
-        "listing": listed(request),
         "signs": _signs(request),
+        "listing": listed(request),
         "words": list(LOOKS),
     }
     return render(request, "providers_app/list.html", context)

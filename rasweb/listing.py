@@ -17,7 +17,10 @@ PER_PAGE = 50
 
 @dataclass(frozen=True)
 class Sign:
-    """Tells a page that a list changed: it hears ``event`` when ``value`` is another than it was."""
+    """Tells a page that a list changed: it hears ``event`` when ``value`` is another than it was.
+
+    It is read before the list: what changes in between is read twice then, and never missed.
+    """
 
     key: str
     value: str

@@ -14,6 +14,7 @@ from templates_app.chrome import Chrome
 
 
 def activity(request: HttpRequest) -> HttpResponse:
+    sign = pages.event_sign("activity")
     past, text = work.finished(), query(request)
     if text:
         past = past.filter(
@@ -25,10 +26,10 @@ def activity(request: HttpRequest) -> HttpResponse:
     if request.GET.get("result") == "failed":
         past = past.filter(to_phase__in=work.BAD)
     context = {
+        "sign": sign,
         "tasks": work.tasks(),
         "failed": work.failed_targets(),
         "past": Paginator(past, PER_PAGE).get_page(request.GET.get("page")),
-        "sign": pages.event_sign("activity"),
     }
     return render(request, "templates_app/activity.html", context)
 

@@ -41,9 +41,9 @@ ORDERS: dict[str, Callable[[GuestVM, str], object]] = {
 
 def guests(request: HttpRequest) -> HttpResponse:
     context = {
+        "signs": pages.list_signs("guests", GuestVM.objects.all(), moving=moves(request, "state")),
         "listing": listed(request),
         "states": GuestPhase.choices,
-        "signs": pages.list_signs("guests", GuestVM.objects.all(), moving=moves(request, "state")),
         "template_names": Template.objects.values_list("pk", "name"),
     }
     return render(request, "templates_app/guests.html", context)

@@ -17,9 +17,11 @@ FOUND = SHOWN = 20
 
 
 def overview(request: HttpRequest) -> HttpResponse:
+    signs = [pages.event_sign("activity"), reach_sign()]
     templates = pages.loaded(Template.objects.all())
     copying = DistributionTarget.objects.filter(phase__in=COPYING_PHASES)
     context = {
+        "signs": signs,
         "failed": head(activity.failed_targets(), SHOWN),
         "broken": [each for each in templates if each.error_text],
         "silent": [each for each in Provider.objects.filter(enabled=True) if not each.available],
@@ -31,8 +33,6 @@ def overview(request: HttpRequest) -> HttpResponse:
         "templates": len(templates),
         "guests": GuestVM.objects.count(),
         "space": Provider.objects.aggregate(free=Sum("free_bytes"), total=Sum("total_bytes")),
-        "sign": pages.event_sign("activity"),
-        "reach": reach_sign(),
     }
     context["first"] = not (templates and context["providers"] and context["guests"])
     return render(request, "templates_app/overview.html", context)

@@ -18,15 +18,15 @@ from templates_app.views import who
 def provider(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Provider, pk=pk)
     context = {
+        "sign": pages.provider_sign(row),
+        "events_sign": pages.provider_events_sign(pk),
+        "target_sign": list_sign(f"provider-targets-{pk}", pages.targets_of(provider=row)),
+        "guest_sign": list_sign(f"provider-guests-{pk}", pages.guests_of(provider=row)),
         "provider": row,
         "inventory": Inventory.objects.filter(provider=row).first(),
         "targets": pages.targets_of(provider=row),
         "guests": head(pages.guests_of(provider=row), pages.GUESTS_SHOWN),
-        "sign": pages.provider_sign(row),
         "events": head(pages.provider_events(pk), pages.EVENTS_SHOWN),
-        "events_sign": pages.provider_events_sign(pk),
-        "target_sign": list_sign(f"provider-targets-{pk}", pages.targets_of(provider=row)),
-        "guest_sign": list_sign(f"provider-guests-{pk}", pages.guests_of(provider=row)),
     }
     return render(request, "templates_app/provider.html", context)
 

@@ -33,10 +33,10 @@ def templates(request: HttpRequest) -> HttpResponse:
     words = [*Word.values, REMOVING_AND_ADDING, NOT_MULTI_PROVIDER]
     moving = moves(request, "distribution", "status")
     context = {
+        "signs": pages.list_signs("templates", Template.objects.all(), moving=moving),
         "listing": listed(request),
         "words": words,
         "statuses": TemplatePhase.choices,
-        "signs": pages.list_signs("templates", Template.objects.all(), moving=moving),
     }
     return render(request, "templates_app/list.html", context)
 
@@ -55,8 +55,11 @@ def listed(request: HttpRequest) -> Listing:
 
 
 def template(request: HttpRequest, pk: int) -> HttpResponse:
+    event_sign = pages.event_sign("template")
     row = one(pk)
     context = {
+        "event_sign": event_sign,
+        "targets_sign": pages.targets_sign(row),
         "template": row,
         "distribution": row.distribution,
         "targets": pages.shown_targets(row, request.GET.get("page", "1")),
@@ -64,8 +67,6 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
         "versions": versions(row),
         "guests": head(pages.guests_of(template=row), pages.GUESTS_SHOWN),
         "events": head(row.events.select_related("provider"), pages.EVENTS_SHOWN),
-        "targets_sign": pages.targets_sign(row),
-        "event_sign": pages.event_sign("template"),
     }
     return render(request, "templates_app/template.html", context)
 

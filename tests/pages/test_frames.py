@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -265,3 +266,40 @@ def test_the_list_of_providers_is_told_at_the_same_cost_however_long_it_is(world
     many = cost()
     Provider.objects.exclude(pk=hosts[0].pk).delete()
     assert cost() == many <= 3
+
+
+@pytest.mark.parametrize(
+    ("address", "topic", "key", "rows"),
+    [
+        ("/", "activity", "activity", "distributiontarget"),
+        ("/", "providers", "reach", "provider"),
+        ("/activity/", "activity", "activity", "distributiontarget"),
+        ("/templates/?sort=status", "templates", "templates-moved", "template"),
+        ("/guests/?state=ready", "guests", "guests-moved", "guestvm"),
+        ("/templates/{}/", "template:{}", "template", "template"),
+        ("/providers/{}/", "provider:{}", "provider-events-{}", "event"),
+        ("/providers/{}/", "provider:{}", "provider-{}", "provider"),
+        ("/providers/?state=Ready", "providers", "reach", "provider"),
+    ],
+)
+def test_what_changes_while_a_page_is_read_is_not_hidden_by_its_sign(
+    world: World, viewer: Client, address: str, topic: str, key: str, rows: str
+) -> None:
+    host = world.provider("host")
+    template = world.template("win11", host)
+    world.guest(template, host)
+    changed: list[str] = []
+
+    def change(execute: Any, sql: str, *args: Any) -> Any:
+        answer = execute(sql, *args)
+        if not changed and re.search(rf'FROM "\w+_app_{rows}"', sql):
+            changed.append(sql)
+            template.targets.get().advance("failed")
+            host.touch(reachability="not_available")
+        return answer
+
+    with connection.execute_wrapper(change):
+        page = viewer.get(address.format(template.pk, host.pk)).content.decode()
+    assert changed
+    key = key.format(host.pk)
+    assert signs(page)[key] != sign_in(topic.format(template.pk), key)

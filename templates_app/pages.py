@@ -18,6 +18,7 @@ from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
 from django.db.models.functions import Least
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from providers_app.models import Provider
@@ -61,13 +62,15 @@ def frame(topic: str, keys: set[Key]) -> Frame:
 
 
 def recent(since: datetime) -> dict[str, set[Key]]:
-    """Rows that changed since then, by the topics that show them."""
+    """Rows that changed since then, by the topics that show them; and providers that are not known about any more."""
     found: dict[str, set[Key]] = defaultdict(set)
     for model in (Template, DistributionTarget, GuestVM, RecreateRun):
         for row in model.objects.filter(changed_at__gte=since):
             for topic in row.topics():
                 found[topic].add((kind_of(row), row.pk))
-    for provider in Provider.objects.filter(changed_at__gte=since):
+    stale = Provider.stale_before()
+    faded = Q(last_seen_at__lte=stale, last_seen_at__gt=stale - (timezone.now() - since))
+    for provider in Provider.objects.filter(faded | Q(changed_at__gte=since)):
         for topic in provider.topics():
             found[topic].add(("provider", provider.pk))
     return dict(found)

@@ -174,6 +174,18 @@ def test_what_changed_lately_is_found_without_any_poke(busy: Template) -> None:
     assert not pages.recent(now + timedelta(minutes=5))
 
 
+def test_a_provider_that_nobody_checks_any_more_is_told_when_it_ceases_to_be_green(world: World) -> None:
+    now = timezone.now()
+    host = world.provider("host", last_seen_at=Provider.stale_before() - timedelta(seconds=30))
+    fresh = world.provider("fresh")
+    Provider.objects.update(changed_at=now - timedelta(hours=1))
+    found = pages.recent(now - timedelta(minutes=1))
+    assert found["providers"] == {("provider", host.pk)}
+    assert ("provider", host.pk) in found["chrome"]
+    assert f"provider:{fresh.pk}" not in found
+    assert not pages.recent(now - timedelta(seconds=1))
+
+
 def test_frames_show_hostile_texts_as_text(world: World) -> None:
     source = world.provider("source", error_text=HOSTILE)
     template = world.template("win11", source, error_text=HOSTILE)

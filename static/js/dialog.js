@@ -61,7 +61,8 @@ const complain = (id) =>
 const on = (name, act) => document.body.addEventListener(name, (event) => act(event.detail));
 
 on("htmx:responseError", ({ xhr }) => complain(xhr.status === 403 ? "toast-refused" : "toast-error"));
-on("htmx:sendError", ({ requestConfig }) => requestConfig.verb !== "get" && complain("toast-unreachable"));
+for (const how of ["htmx:sendError", "htmx:timeout"]) // of refreshes nobody asked for the badge tells enough
+  on(how, ({ requestConfig: { triggeringEvent: why } }) => why?.type.startsWith("live:") || complain("toast-unreachable"));
 
 // htmx looks for the places of an answer in the tree of who asked: not in the page once a live update took it away.
 on("htmx:beforeRequest", ({ elt }) => elt.addEventListener("htmx:beforeSwap", ({ detail }) => {

@@ -21,7 +21,7 @@ function address(holder) {
 async function open(holder, x, y) {
   if (menu.matches(":popover-open")) menu.hidePopover();
   opener = document.activeElement === document.body ? holder.querySelector("a, button") : document.activeElement;
-  await htmx.ajax("GET", address(holder), { target: menu, swap: "innerHTML", source: menu });
+  await htmx.ajax("GET", address(holder), { target: menu, swap: "innerHTML", source: menu }).catch(() => menu.replaceChildren());
   if (!menu.children.length) return;
   menu.showPopover();
   place(menu, x, y);

@@ -72,3 +72,21 @@ def test_a_refresh_that_nobody_asked_for_fails_without_a_word(page: Page, how: s
         page.evaluate(REFRESH)
         expect(page.locator("body")).to_have_attribute("data-failed", "true")
     expect(toasts(page)).to_have_count(0)
+
+
+def test_a_check_that_takes_its_time_shows_that_it_runs(site: Site, desk: Desk) -> None:
+    page = desk.sit(path="/providers/1/")
+    is_live(page)
+    held: list[Route] = []
+    page.route("**/check/", lambda route: held.append(route))
+    button = page.get_by_role("button", name="Check now")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_css("cursor", "progress")
+    expect(button).to_have_css("opacity", "0.6")
+    button.dispatch_event("click")
+    held[0].continue_()
+    expect(page.locator("#toasts")).to_contain_text("answers.")
+    expect(button).to_have_css("opacity", "1")
+    expect(button).to_be_focused()
+    assert len(held) == 1

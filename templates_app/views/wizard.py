@@ -84,10 +84,12 @@ def _show(
     picked = pks_of(form["targets"].value() or [])
     others = Provider.objects.exclude(pk=provider.pk if provider else 0)
     sources, bare = source_choices()
+    misnamed = errors and step == "source" and "name" in form.errors  # the field is gone to instead
     context = {
         "form": form,
         "step": step,
         "steps": [(key, NAMES[key]) for key in STEPS],
+        "entered": form.data.get("go") in (*STEPS, "next", "finish") and not misnamed,
         "hidden": [name for key in STEPS if key != step for name in WizardForm.STEPS[key]],
         "errors": errors,
         "refusal": refusal,

@@ -58,3 +58,34 @@ def test_nothing_covers_what_the_keyboard_is_at(desk: Desk, label: str) -> None:
     page = desk.sit(path="/templates/?q=tall")
     is_live(page)
     assert not covered(page, open_dialog(page, "tall", label))
+
+
+def test_enter_goes_on_from_step_to_step_and_focus_goes_with_it(desk: Desk) -> None:
+    page = desk.sit(path="/templates/new/")
+    page.get_by_role("radio", name="win11-golden").check()
+    page.get_by_label("Name of the template").fill("typed")
+    page.keyboard.press("Enter")
+    at_step(page, "Clone method")
+    page.get_by_role("radio", name="Full clone").press("Enter")
+    at_step(page, "Distribution")
+    page.get_by_label("Number of providers for concurrent distribution").press("Enter")
+    at_step(page, "Summary")
+
+
+def at_step(page: Page, name: str) -> None:
+    expect(page.locator(".step-item.active")).to_have_text(name)
+    expect(page.locator(".step-item.active")).to_be_focused()
+
+
+def test_a_button_of_the_wizard_keeps_the_focus_and_a_fault_takes_it(desk: Desk) -> None:
+    page = desk.sit(path="/templates/new/")
+    page.get_by_role("radio", name="win11-golden").check()
+    page.get_by_role("button", name="Next").press("Enter")
+    expect(page.get_by_label("Name of the template")).to_be_focused()
+    page.get_by_label("Name of the template").fill("typed")
+    page.get_by_role("button", name="Next").press("Enter")
+    expect(page.get_by_role("radio", name="Full clone")).to_be_visible()
+    page.get_by_role("button", name="Next").press("Enter")
+    page.get_by_role("button", name="Add all").press("Enter")
+    expect(page.get_by_label("Available").locator("option")).to_have_count(0)
+    expect(page.get_by_role("button", name="Add all")).to_be_focused()

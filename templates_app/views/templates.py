@@ -19,6 +19,7 @@ from templates_app.models import DistributionTarget, Template, TemplateVersion
 from templates_app.states import NOT_MULTI_PROVIDER, REMOVING_AND_ADDING, TemplatePhase, Word
 from templates_app.views import chosen, who
 
+GUESTS_NAMED = 20
 SORTS = {
     "name": lambda each: each.name.lower(),
     "status": lambda each: each.get_phase_display(),
@@ -139,7 +140,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
             return answer(all_parts(row), _("%s is being deleted.") % row, close=True)
         except Refusal as no:
             refusal = no
-    held, guests = pages.targets_of(template=pk), row.guests.select_related("provider")[:20]
+    held, guests = pages.targets_of(template=pk), head(pages.guests_of(template=pk), GUESTS_NAMED)
     context = {"template": row, "targets": held, "guests": guests, "refusal": refusal}
     return dialog(request, "templates_app/delete.html", **context)
 

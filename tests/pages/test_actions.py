@@ -53,6 +53,16 @@ def test_cancel_of_a_provider_being_added_takes_it_out_again(busy: Template, ope
     assert "Removing provider" in html
 
 
+def test_cancel_asks_with_what_goes_with_it(busy: Template, operator: Client) -> None:
+    html = operator.get(reverse("template-distribution", args=[busy.pk])).content.decode()
+    asked = {
+        each.provider.name: html[html.index(f"Stop copying win11 to {each.provider}?") :].partition('"')[0]
+        for each in busy.targets.filter(phase__in=("copying", "waiting"), desired="present")
+    }
+    assert asked["adding"].endswith("deleted there, and the provider is taken off the list again.")
+    assert asked["copying"].endswith("deleted there; nothing else is touched.")
+
+
 def test_apply_adds_and_removes_what_was_ticked(world: World, operator: Client) -> None:
     source, left, right = (world.provider(name) for name in ("source", "left", "right"))
     template = world.template("win11", source)
@@ -165,6 +175,19 @@ def test_a_template_with_guests_is_not_deleted_and_says_so(busy: Template, opera
     assert "Guest VMs of win11 exist" in post(operator, "template-delete", busy.pk)
     busy.refresh_from_db()
     assert busy.phase == "ready"
+
+
+def test_a_template_that_is_kept_by_many_guests_says_how_many_and_where_they_are(
+    world: World, operator: Client
+) -> None:
+    source = world.provider("source")
+    template = world.template("win11", source)
+    for _ in range(60):
+        world.guest(template, source)
+    html = operator.get(reverse("template-delete", args=[template.pk])).content.decode()
+    assert "60 guest VMs of this template exist. Delete them first." in html
+    assert f'href="/guests/?template={template.pk}"' in html
+    assert "and 40 more" in html
 
 
 def test_a_refused_deletion_of_a_template_offers_no_button(world: World, operator: Client) -> None:

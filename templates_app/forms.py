@@ -37,6 +37,7 @@ class PropertiesForm(forms.Form):
     )
     delete_guests = forms.IntegerField(required=False, min_value=0)
     was = RowsField(Provider.objects.all(), required=False)
+    sure = RowsField(Provider.objects.all(), required=False)
 
     def __init__(self, template: Template, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {"max_concurrent": template.max_concurrent}
@@ -51,11 +52,15 @@ class PropertiesForm(forms.Form):
         wanted = {provider.pk for provider in cleaned.get("providers", ())} | {
             self.template.source_provider_id
         }
-        gone = [pk for pk in self.present if pk not in wanted]
-        self.dying = self.template.guests.filter(provider__in=gone).count()
+        self.gone = [self.before[pk].provider for pk in self.present if pk not in wanted]
+        living = self.template.guests.filter(provider__in=self.gone)
+        self.dying = living.count()
         typed = cleaned.get("delete_guests")
         if self.dying and typed is not None and typed != self.dying:
             self.add_error("delete_guests", _("That is not their number: %d.") % self.dying)
+        known = {provider.pk for provider in cleaned.get("sure", ())}
+        known |= set(living.values_list("provider_id", flat=True))  # their guests are asked about instead
+        self.asks = any(provider.pk not in known for provider in self.gone)
         return cleaned
 
     def apply(self, by: str) -> None:
@@ -82,6 +87,11 @@ class PropertiesForm(forms.Form):
         return sorted(
             rows, key=lambda row: (not row.fixed, row.provider.pk not in self.before, row.provider.name)
         )
+
+    def seen(self) -> list[int]:
+        """The list that the order is made from, also when the form is shown a second time."""
+        sent = self.data.getlist("was") if self.is_bound else []  # type: ignore[attr-defined]  # a QueryDict
+        return pks_of(sent) or self.present
 
     def picked(self) -> set[int]:
         if self.is_bound:

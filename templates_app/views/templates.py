@@ -91,7 +91,7 @@ def properties(request: HttpRequest, pk: int) -> HttpResponse:
     row = one(pk)
     form = PropertiesForm(row, request.POST or None)
     context = {"template": row, "form": form, "versions": versions(row)}
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and form.is_valid() and not form.asks:
         try:
             form.apply(who(request))
         except Refusal as refusal:

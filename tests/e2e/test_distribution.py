@@ -18,6 +18,7 @@ from tests.e2e.views import (
     progress,
     row,
     seen,
+    set_provider,
     state,
 )
 from tests.product import wait_for
@@ -100,9 +101,7 @@ def test_properties_add_and_remove_a_provider(site: Site, desk: Desk) -> None:
     expect(cell(page, "grown", "ready")).to_have_text("2/2 ready")
     assert any(name.startswith("grown-v1-") for name in site.images("fra-01"))
 
-    properties = open_dialog(page, "grown", "Properties")
-    properties.get_by_role("checkbox", name="fra-01").uncheck()
-    properties.get_by_role("button", name="Apply").click()
+    set_provider(page, "grown", "fra-01", listed=False)
     expect(cell(page, "grown", "ready")).to_have_text("1/1 ready")
     expect(distribution).to_contain_text("OK")
     assert came_in_order(seen(page, distribution), "Adding provider", "OK", "Removing provider", "OK")
@@ -203,9 +202,7 @@ def test_work_for_a_silent_host_waits_and_is_done_when_it_is_back(site: Site, de
     is_live(page)
     with site.without("fra-01"):
         expect(cell(page, "owed", "distribution")).to_contain_text("1 not available")
-        properties = open_dialog(page, "owed", "Properties")
-        properties.get_by_role("checkbox", name="fra-01").uncheck()
-        properties.get_by_role("button", name="Apply").click()
+        set_provider(page, "owed", "fra-01", listed=False)
         expect(cell(page, "owed", "distribution")).to_contain_text("Removing provider")
         details = open_dialog(page, "owed", "Distribution details")
         expect(progress(details, "fra-01")).to_contain_text("Owed")

@@ -55,6 +55,18 @@ def open_dialog(page: Page, name: str, label: str) -> Locator:
     return opened
 
 
+def set_provider(page: Page, name: str, host: str, *, listed: bool) -> None:
+    """Put a host into the distribution list of a template or take it out, as Properties does it."""
+    properties = open_dialog(page, name, "Properties")
+    properties.get_by_role("checkbox", name=host).set_checked(listed)
+    properties.get_by_role("button", name="Apply").click()
+    if not listed:
+        warning = properties.get_by_role("alert")
+        expect(warning).to_contain_text(f"the images of {name} there are deleted: {host}.")
+        properties.get_by_role("button", name="Apply").click()
+    expect(properties).to_be_hidden()
+
+
 def line(details: Locator, host: str) -> Locator:
     """The line of a provider in Distribution details."""
     return details.locator("tbody tr", has=details.page.get_by_role("link", name=host, exact=True))

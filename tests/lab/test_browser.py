@@ -22,6 +22,7 @@ from tests.e2e.views import (
     progress,
     question,
     seen,
+    set_provider,
     state,
 )
 from tests.lab.bench import LibvirtBench
@@ -93,10 +94,10 @@ def test_an_administrators_day(site: LabSite, desk: Desk) -> None:
 
     page.goto("/templates/")
     is_live(page)
-    set_provider(page, "gamma", listed=False)
+    set_provider(page, "win11", "gamma", listed=False)
     expect(cell(page, "win11", "ready")).to_have_text("2/2 ready", timeout=SETTLED)
     assert site.published("gamma", 1) == []
-    set_provider(page, "gamma", listed=True)
+    set_provider(page, "win11", "gamma", listed=True)
     expect(cell(page, "win11", "ready")).to_have_text("3/3 ready", timeout=SETTLED)
     expect(cell(page, "win11", "distribution")).to_contain_text("OK", timeout=SETTLED)
     words = seen(page, cell(page, "win11", "distribution"))
@@ -133,13 +134,6 @@ def order_by_wizard(page: Page) -> None:
     page.get_by_role("button", name="Next").click()
     page.get_by_role("button", name="Finish").click()
     expect(page.get_by_role("heading", name="win11", exact=True)).to_be_visible()
-
-
-def set_provider(page: Page, host: str, *, listed: bool) -> None:
-    properties = open_dialog(page, "win11", "Properties")
-    properties.get_by_role("checkbox", name=host).set_checked(listed)
-    properties.get_by_role("button", name="Apply").click()
-    expect(properties).to_be_hidden()
 
 
 def lose_and_find(page: Page, site: LabSite, host: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.test import Client
 from django.urls import reverse
 
@@ -67,13 +69,42 @@ def test_apply_adds_and_removes_what_was_ticked(world: World, operator: Client) 
     source, left, right = (world.provider(name) for name in ("source", "left", "right"))
     template = world.template("win11", source)
     world.target(template, left)
-    html = post(operator, "template-properties", template.pk, providers=[right.pk], max_concurrent=2)
+    order = {"providers": [right.pk], "max_concurrent": 2, "sure": [left.pk]}
+    html = post(operator, "template-properties", template.pk, **order)
     assert {(row.provider.name, row.desired) for row in template.targets.all()} == {
         ("source", "present"), ("left", "absent"), ("right", "present"),
     }  # fmt: skip
     assert "Removing / Adding provider" in html
     template.refresh_from_db()
     assert template.max_concurrent == 2
+
+
+def test_who_is_taken_out_of_the_list_is_named_and_asked_about_once(world: World, operator: Client) -> None:
+    template = world.template("win11", world.provider("source"))
+    left, right = (world.target(template, world.provider(name)) for name in ("left", "right"))
+    order = {"providers": [right.provider_id], "max_concurrent": 2}
+    html = post(operator, "template-properties", template.pk, **order)
+    assert "1 provider is taken out of the list" in html
+    assert "the images of win11 there are deleted: left." in html
+    assert template.targets.filter(desired="present").count() == 3
+    more = post(operator, "template-properties", template.pk, max_concurrent=2, sure=[left.provider_id])
+    assert "2 providers are taken out of the list" in more
+    assert "there are deleted: left, right." in more
+    post(operator, "template-properties", template.pk, **order, sure=[left.provider_id])
+    assert [each.provider.name for each in template.targets.filter(desired="absent")] == ["left"]
+
+
+def test_a_list_that_changed_before_the_question_is_still_refused(world: World, operator: Client) -> None:
+    template = world.template("win11", world.provider("source"))
+    left = world.target(template, world.provider("left"))
+    was = list(template.targets.values_list("provider_id", flat=True))
+    other = world.target(template, world.provider("other"))
+    asked = post(operator, "template-properties", template.pk, max_concurrent=2, was=was)
+    shown = [int(pk) for pk in re.findall(r'name="was" value="(\d+)"', asked)]
+    sure = [left.provider_id, other.provider_id]
+    html = post(operator, "template-properties", template.pk, max_concurrent=2, was=shown, sure=sure)
+    assert "was changed by somebody else just now." in html
+    assert not template.targets.filter(desired="absent").exists()
 
 
 def test_a_provider_with_guests_is_taken_out_only_with_their_number_typed(
@@ -86,6 +117,7 @@ def test_a_provider_with_guests_is_taken_out_only_with_their_number_typed(
     world.guest(template, left)
     ask = post(operator, "template-properties", template.pk, max_concurrent=4)
     assert "Type their number to delete them too" in ask
+    assert ask.index("Type their number") < ask.index("checklist")
     wrong = post(operator, "template-properties", template.pk, max_concurrent=4, delete_guests="3")
     assert "That is not their number" in wrong
     target.refresh_from_db()

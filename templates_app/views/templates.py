@@ -6,9 +6,11 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from providers_app.models import Provider
 from rasweb import access
-from rasweb.answers import acted, answer, dialog
+from rasweb.answers import Parts, acted, answer, dialog
 from rasweb.listing import Listing, head, listing, moves, query
 from rasweb.refusals import Refusal
 from templates_app import creation, pages
@@ -16,10 +18,10 @@ from templates_app import distribution as orders
 from templates_app import menu as menus
 from templates_app.forms import PropertiesForm
 from templates_app.models import DistributionTarget, Template, TemplateVersion
-from templates_app.states import NOT_MULTI_PROVIDER, REMOVING_AND_ADDING, TemplatePhase, Word
+from templates_app.states import NOT_MULTI_PROVIDER, REMOVING_AND_ADDING, Phase, TemplatePhase, Word
 from templates_app.views import chosen, who
 
-GUESTS_NAMED = 20
+GUESTS_NAMED, PROVIDERS_NAMED = 20, 5
 SORTS = {
     "name": lambda each: each.name.lower(),
     "status": lambda each: each.get_phase_display(),
@@ -117,19 +119,34 @@ def distribution(request: HttpRequest, pk: int) -> HttpResponse:
 
 def retry_failed(request: HttpRequest, pk: int) -> HttpResponse:
     row = one(pk)
-    return acted(
-        lambda: orders.retry_failed(row, who(request)),
-        lambda: all_parts(row),
-        _("Everything that failed is tried again."),
-    )
+    return retried(request, [row], lambda: all_parts(row))
 
 
 def retry_selected(request: HttpRequest) -> HttpResponse:
     rows = list(Template.objects.filter(pk__in=chosen(request)))
-    said = _("Everything that failed is tried again.")
-    return acted(
-        lambda: [orders.retry_failed(row, who(request)) for row in rows], lambda: pages.parts(*rows), said
-    )
+    return retried(request, rows, lambda: pages.parts(*rows))
+
+
+def retried(request: HttpRequest, rows: list[Template], parts: Parts) -> HttpResponse:
+    """Retry all that failed, and say how many that were and which providers were left out since they are away."""
+    try:
+        tried = sum(orders.retry_failed(row, who(request)) for row in rows)
+    except Refusal as refusal:
+        return answer(parts(), str(refusal), good=False)
+    said = _("Nothing is tried again.")
+    if tried:
+        said = ngettext("%d task is tried again.", "%d tasks are tried again.", tried) % tried
+    away = left_out(rows)
+    return answer(parts(), f"{said} {away}".strip(), good=not away)
+
+
+def left_out(rows: list[Template]) -> str:
+    """A sentence about the providers whose failed work can not be tried now."""
+    rest = DistributionTarget.objects.filter(template__in=rows, phase=Phase.FAILED)
+    away = rest.exclude(provider__in=Provider.objects.available()).order_by("provider__name")
+    names = list(dict.fromkeys(away.values_list("provider__name", flat=True)))
+    text = ", ".join(names[:PROVIDERS_NAMED]) + (" …" if len(names) > PROVIDERS_NAMED else "")
+    return _("Not available: %s. Check these providers, then retry.") % text if names else ""
 
 
 def delete(request: HttpRequest, pk: int) -> HttpResponse:

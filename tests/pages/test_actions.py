@@ -47,6 +47,15 @@ def test_retry_all_failed_tries_each_and_shows_each(busy: Template, operator: Cl
     assert all(f'id="target-{target.pk}-progress"' in html for target in busy.targets.all())
 
 
+def test_retry_says_how_many_are_tried_and_who_is_left_out(busy: Template, operator: Client) -> None:
+    busy.targets.filter(provider__name="gone").update(phase="failed", desired="present")
+    html = post(operator, "template-retry", busy.pk)
+    assert "1 task is tried again. Not available: gone. Check these providers, then retry." in html
+    again = post(operator, "templates-retry", query=f"?pk={busy.pk}")
+    assert "Nothing is tried again. Not available: gone." in again
+    assert "data-fades" not in again  # it stays until it was read
+
+
 def test_cancel_of_a_provider_being_added_takes_it_out_again(busy: Template, operator: Client) -> None:
     target = busy.targets.get(intent="adding")
     html = post(operator, "target-cancel", target.pk)

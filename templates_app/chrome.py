@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from providers_app.models import Provider
 from rasweb import access
 from templates_app import activity, guests
-from templates_app.models import Event, GuestVM, Template
+from templates_app.models import DistributionTarget, Event, GuestVM, Template
 from templates_app.states import Phase, TemplatePhase
 
 DOCK_TASKS, DOCK_EVENTS = 8, 6
@@ -112,6 +112,9 @@ def _badges() -> list[Badge]:
 
 
 def _failed_templates() -> int:
-    failed = Q(phase=TemplatePhase.CREATE_FAILED) | Q(targets__phase=Phase.FAILED)
-    stale = Q(targets__phase=Phase.INSTALLED) & ~Q(targets__installed_version=F("targets__wanted_version"))
-    return Template.objects.filter(failed | stale).distinct().count()
+    failed = Q(phase=Phase.FAILED) & ~Q(error_code="CANCELLED")
+    stale = Q(phase=Phase.INSTALLED) & ~Q(installed_version=F("wanted_version"))
+    spoilt = DistributionTarget.objects.filter(failed | stale).order_by()
+    return Template.objects.filter(
+        Q(phase=TemplatePhase.CREATE_FAILED) | Q(pk__in=spoilt.values("template"))
+    ).count()

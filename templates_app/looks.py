@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -49,6 +50,7 @@ RUN_LOOKS = {
     RunPhase.COMPLETED_WITH_ERRORS: ("danger", "alert-triangle"),
     RunPhase.CANCELLED: ("secondary", "ban"),
 }
+STOPPED = Q(phase=Phase.FAILED, error_code="CANCELLED")
 COPIED = (Word.DISTRIBUTING, Word.ADDING)
 ACTIVE = (*COPIED, Word.REMOVING)
 
@@ -178,16 +180,20 @@ def distribution(
     parts = (
         [] if key == Word.OK else [_("%(ok)d of %(total)d") % {"ok": words[Word.OK], "total": words.total()}]
     )
-    parts += [_("%d failed") % words[Word.FAILED]] if words[Word.FAILED] else []
+    stopped = words[Word.FAILED] and min(words[Word.FAILED], template.targets.filter(STOPPED).count())
+    failed = words[Word.FAILED] - stopped
+    parts += [_("%d failed") % failed] if failed else []
+    parts += [_("%d cancelled") % stopped] if stopped else []
     parts += [_("%d not available") % silent] if silent else []
     moving = any(words[word] for word in ACTIVE)
     detail = " · ".join([", ".join(parts), *_pace(groups, copied)])
-    line = Line(worded(key), _percent(groups, key) if moving else None, detail)
+    look = worded(key) if failed or key != Word.FAILED else _stopped(worded(key))
+    line = Line(look, _percent(groups, key) if moving else None, detail)
     if template.phase == TemplatePhase.CREATING:
         line = _reading(template, key)
     if not template.made:
         line = replace(line, cause=template.error_text, action=template.error_action)
-    failed = words[Word.FAILED] if template.made else 0  # what is to be retried is the creation
+    failed = failed if template.made else 0  # what is to be retried is the creation
     return Distribution(line, key, ready, failed, words.total())
 
 
@@ -250,10 +256,17 @@ def _failed(target: DistributionTarget, look: Look) -> Line:
         return Line(look, detail=_("Still at version %s.") % version)
     if target.phase == Phase.WAITING:  # for a version that was not made
         return Line(look, cause=target.template.error_text, action=target.template.error_action)
+    if target.error_code == "CANCELLED":
+        return Line(_stopped(look), detail=f"{target.error_text} {target.error_action}")
     tries = (
         ngettext("%d attempt", "%d attempts", target.attempt) % target.attempt if target.attempt > 1 else ""
     )
     return Line(look, None, tries, target.error_text or _("No cause was given."), target.error_action)
+
+
+def _stopped(look: Look) -> Look:
+    """Of what somebody cancelled: that is no failure, though it goes by the same word."""
+    return replace(look, tone="secondary", icon="ban")
 
 
 def _owed(target: DistributionTarget) -> str:

@@ -253,6 +253,27 @@ def test_retry_all_is_offered_only_where_something_failed(
     assert "Retry all failed" not in operator.get(f"/templates/{calm.pk}/").content.decode()
 
 
+def test_what_somebody_cancelled_is_not_counted_or_coloured_as_failed(world: World, viewer: Client) -> None:
+    template = world.template("win11", world.provider("source"))
+    error = {"error_code": "CANCELLED", "error_text": "It was cancelled.", "error_action": "Retry."}
+    stopped = world.target(template, world.provider("stopped"), "failed", **error)
+    page = viewer.get(reverse("template", args=[template.pk])).content.decode()
+    for part in (f"template-{template.pk}-distribution", f"target-{stopped.pk}-progress"):
+        cell = page[page.index(f'id="{part}"') :].partition("</div>")[0]
+        assert "Failed to distribute" in cell
+        assert "#ban" in cell
+        assert "danger" not in cell
+    assert "1 of 2, 1 cancelled" in page
+    assert "It was cancelled. Retry." in page
+    assert "Retry all failed" not in page
+    assert '"visually-hidden"> failed' not in page
+
+    world.target(template, world.provider("full"), "failed", error_code="NO_SPACE")
+    page = viewer.get(reverse("template", args=[template.pk])).content.decode()
+    assert "1 of 3, 1 failed, 1 cancelled" in page
+    assert '1<span class="visually-hidden"> failed' in page
+
+
 def test_what_a_page_leaves_out_is_counted_and_one_click_away(
     world: World, viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -61,8 +62,14 @@ class ProviderForm(forms.Form):
     )
     was = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, kind: str, data: Any = None, *, provider: Provider | None = None) -> None:
-        super().__init__(data, initial=_known(provider) if provider else None)
+    ANY_KIND = ("name", "bandwidth", "max_copies")
+
+    def __init__(
+        self, kind: str, data: Any = None, *, provider: Provider | None = None, typed: Mapping[str, str] = {}
+    ) -> None:
+        """``typed``: what stood in the form of another kind; what every kind has is kept of it."""
+        kept = {name: typed[name] for name in self.ANY_KIND if name in typed}
+        super().__init__(data, initial=_known(provider) if provider else kept)
         self.kind = kind
         for each in fields(kind):
             self.fields[f"set-{each.name}"] = _form_field(each, stored=provider is not None)

@@ -85,7 +85,7 @@ def add(request: HttpRequest) -> HttpResponse:
     kind = request.POST.get("kind") or request.GET.get("kind") or next(iter(KINDS))
     if kind not in KINDS:
         raise Http404
-    form = ProviderForm(kind, request.POST or None)
+    form = ProviderForm(kind, request.POST or None, typed=request.GET.dict())
     context = {"form": form, "kind": kind, "kinds": kinds()}
     if request.method == "POST" and form.is_valid():
         try:

@@ -229,6 +229,19 @@ def test_an_administrator_adds_a_host_and_sees_it_come_and_go(site: Site, desk: 
     expect(line).to_have_count(0)
 
 
+def test_another_kind_of_host_keeps_the_name_and_the_focus(desk: Desk) -> None:
+    page = desk.sit(path="/providers/new/")
+    page.get_by_label("Name", exact=True).fill("rack-2")
+    page.get_by_label("Copies at once").fill("3")
+    kind = page.get_by_label("Kind")
+    kind.focus()
+    kind.select_option("libvirt")
+    expect(page.get_by_label("Folder")).to_have_count(0)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("rack-2")
+    expect(page.get_by_label("Copies at once")).to_have_value("3")
+    expect(kind).to_be_focused()
+
+
 def test_guest_vms_are_created_and_deleted(site: Site, desk: Desk) -> None:
     page = desk.sit(path=LIST)
     creation = open_dialog(page, "office-win11", "Create guest VMs")

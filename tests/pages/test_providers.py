@@ -39,6 +39,15 @@ def test_each_kind_brings_its_own_fields(administrator: Client, db: None) -> Non
     assert administrator.get(reverse("provider-new") + "?kind=nonsense").status_code == 404
 
 
+def test_another_kind_keeps_what_every_kind_has(administrator: Client, db: None) -> None:
+    asked = {"kind": "simulator", "name": "rack-1", "bandwidth": "7", "max_copies": "3", "set-path": "/x"}
+    html = administrator.get(reverse("provider-new"), asked).content.decode()
+    for value in ('name="name" value="rack-1"', 'name="bandwidth" value="7"', 'name="max_copies" value="3"'):
+        assert value in html
+    assert 'value="/x"' not in html
+    assert "This field is required" not in html
+
+
 def test_an_unsaved_form_is_tried_and_nothing_is_changed(
     folder: Path, administrator: Client, db: None
 ) -> None:

@@ -268,6 +268,19 @@ def test_guests_are_created_where_the_image_is(world: World, operator: Client) -
     assert "3 guest VMs are being created." in html
 
 
+def test_the_name_that_guests_are_offered_can_be_used(world: World, operator: Client) -> None:
+    source = world.provider("source")
+    template = world.template("t" * 63, source)
+    template.targets.get().images.create(
+        version=template.current_version, disk=0, name="t.raw", ref="r", size=1, digest="ab", stamp="s"
+    )
+    html = operator.get(reverse("guest-new", args=[template.pk])).content.decode()
+    offered = re.search(r'name="stem" value="([^"]*)"', html)
+    assert offered
+    post(operator, "guest-new", template.pk, provider=source.pk, count=1, stem=offered[1])
+    assert template.guests.get().name == "t" * 59 + "-001"
+
+
 def test_a_guest_is_switched_where_the_host_can(world: World, operator: Client) -> None:
     source = world.provider("source")
     guest = world.guest(world.template("win11", source), source, power="off")

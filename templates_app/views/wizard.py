@@ -61,10 +61,10 @@ def _move(data: QueryDict, pressed: str) -> bool:
         "remove": lambda: [pk for pk in targets if pk not in data.getlist("chosen")],
         "remove_all": list,
     }
-    if pressed not in moves:
-        return False
-    data.setlist("targets", list(dict.fromkeys(moves[pressed]())))
-    return True
+    move = moves.get("add" if pressed == "next" else pressed)  # who is marked and not added yet was meant
+    if move:
+        data.setlist("targets", list(dict.fromkeys(move())))
+    return pressed in moves
 
 
 def _finish(request: HttpRequest, form: WizardForm) -> HttpResponse:

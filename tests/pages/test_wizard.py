@@ -69,6 +69,21 @@ def test_four_steps_and_finish_order_what_was_chosen(
     assert "win11 is being created and then distributed." in html
 
 
+def test_a_host_that_is_marked_but_not_added_is_added_by_next(
+    source: Provider, world: World, operator: Client
+) -> None:
+    left, right = world.provider("left"), world.provider("right")
+    html = operator.get(reverse("template-new")).content.decode()
+    html = step(operator, html, "next", source=f"{source.pk}:golden", name="win11")
+    html = step(operator, html, "next")
+    html = step(operator, html, "add", available=[left.pk])
+    html = step(operator, html, "next", available=[right.pk])
+    assert fields(html)["targets"] == [str(left.pk), str(right.pk)]
+    step(operator, html, "finish")
+    targets = Template.objects.get(name="win11").targets
+    assert set(targets.values_list("provider", flat=True)) == {source.pk, left.pk, right.pk}
+
+
 def test_hosts_without_a_vm_share_one_line(source: Provider, world: World, operator: Client) -> None:
     for name in ("left", "right"):
         world.provider(name)

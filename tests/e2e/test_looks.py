@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.e2e.site import HOSTS, Site, creation
 from tests.e2e.views import is_live, menu, open_dialog, row
 
 PHONE = 390
+LONGEST = "longest-" + "n" * 55
 PAGES = [
     "/", "/templates/", "/templates/1/", "/templates/2/", "/templates/new/", "/providers/", "/providers/1/",
     "/providers/3/", "/providers/new/", "/providers/1/edit/", "/guests/", "/activity/", "/search/?q=win",
@@ -37,6 +39,7 @@ def site(bare: Site) -> Iterator[Site]:
     site.put_vm("ams-01")
     site.furnish(HOSTS)
     site.order(*creation("win11", "ams-01", "ams-02", guests={"ams-01": 2}), *creation("debian13", "ams-01"))
+    site.order(*creation(LONGEST, "ams-01"))
     (name,) = (name for name in site.images("ams-01") if name.startswith("win11-"))
     (site.path("slow-01") / "images" / name).write_bytes(b"not ours")
     site.order(
@@ -103,6 +106,20 @@ def test_marks_of_work_stand_still_where_less_motion_is_asked_for(desk: Desk) ->
     assert page.evaluate("document.getAnimations().length") == 0
     page.emulate_media(reduced_motion="no-preference")
     assert page.evaluate("document.getAnimations().length") == 2
+
+
+@pytest.mark.parametrize("path", ["/templates/", "/providers/", "/guests/"])
+def test_what_heads_a_list_can_be_seen_and_used_on_a_phone(desk: Desk, path: str) -> None:
+    page = desk.sit(path=path, width=PHONE)
+    is_live(page)
+    for each in page.locator("thead").locator("a, input").all():
+        each.click(trial=True)
+    page.locator("thead").get_by_role("link").last.click()
+    expect(page).to_have_url(re.compile("sort="))
+    every = page.get_by_label("Select all on this page")
+    if path != "/providers/":
+        every.check()
+        expect(page.locator("[data-select]:not(:checked)")).to_have_count(0)
 
 
 def test_dialogs_and_the_navigation_fit_a_phone(desk: Desk) -> None:

@@ -33,11 +33,12 @@ DIALOGS = [
 
 
 class Reader(HTMLParser):
-    """Notes what a strict policy forbids, and every id."""
+    """Notes what a strict policy forbids, orders that would never be sent, and every id."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ids: list[str] = []
+        self._open: list[tuple[str, bool]] = []
         self.faults: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -51,6 +52,13 @@ class Reader(HTMLParser):
             self.faults += [] if source.startswith("/static/") else [f"<{tag}> {source}"]
         if tag == "style":
             self.faults.append("<style>")
+        if any(disabled for _, disabled in self._open) and {"hx-get", "hx-post"} & known.keys():
+            self.faults.append(f"<{tag}> inside hx-disable")
+        self._open.append((tag, "hx-disable" in known))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
 
 
 def read(html: str) -> Reader:
@@ -251,6 +259,14 @@ def test_retry_all_is_offered_only_where_something_failed(
     calm = world.template("calm", busy.source_provider)
     assert "Retry all failed" in operator.get(f"/templates/{busy.pk}/").content.decode()
     assert "Retry all failed" not in operator.get(f"/templates/{calm.pk}/").content.decode()
+
+
+def test_a_creation_that_failed_can_be_retried_from_its_page(world: World, administrator: Client) -> None:
+    error = {"error_code": "NO_SPACE", "error_text": "It is full.", "error_action": "Free some."}
+    template = world.template("win11", world.provider("source"), "create_failed", **error)
+    page = administrator.get(reverse("template", args=[template.pk])).content.decode()
+    assert reverse("template-again", args=[template.pk]) in page
+    assert not read(page).faults
 
 
 def test_what_somebody_cancelled_is_not_counted_or_coloured_as_failed(world: World, viewer: Client) -> None:

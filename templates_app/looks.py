@@ -154,12 +154,16 @@ def _progress(target: DistributionTarget) -> Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Targets of one template that are alike: how many, the bytes to copy, and how many of these are done."""
+    """Targets of one template that are alike: how many, the bytes to copy, and how many of these are done.
+
+    ``stopped``: how many of them somebody cancelled.
+    """
 
     facts: Facts
     count: int
     total: int
     done: int
+    stopped: int
 
     @property
     def word(self) -> Word:
@@ -180,7 +184,7 @@ def distribution(
     parts = (
         [] if key == Word.OK else [_("%(ok)d of %(total)d") % {"ok": words[Word.OK], "total": words.total()}]
     )
-    stopped = words[Word.FAILED] and min(words[Word.FAILED], template.targets.filter(STOPPED).count())
+    stopped = sum(group.stopped for group in groups if group.word == Word.FAILED)
     failed = words[Word.FAILED] - stopped
     parts += [_("%d failed") % failed] if failed else []
     parts += [_("%d cancelled") % stopped] if stopped else []

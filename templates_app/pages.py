@@ -120,9 +120,11 @@ def _groups(templates: list[Template]) -> dict[int, list[looks.Group]]:
     total = Sum("bytes_total", filter=copied, default=0)
     done = Sum(Least("bytes_done", "bytes_total"), filter=copied, default=0)
     groups = defaultdict(list)
-    counted = rows.values_list(*names).annotate(n=Count("pk"), total=total, done=done)
-    for template, *facts, count, total, sent in counted:
-        groups[template].append(looks.Group(replace(Facts(*facts), made=made[template]), count, total, sent))
+    stopped = Count("pk", filter=looks.STOPPED)
+    counted = rows.values_list(*names).annotate(n=Count("pk"), total=total, done=done, stopped=stopped)
+    for template, *facts, count, total, sent, cancelled in counted:
+        shared = replace(Facts(*facts), made=made[template])
+        groups[template].append(looks.Group(shared, count, total, sent, cancelled))
     return groups
 
 

@@ -288,9 +288,9 @@ def test_the_list_of_providers_is_told_at_the_same_cost_however_long_it_is(world
         ("/activity/", "activity", "activity", "distributiontarget"),
         ("/templates/?sort=status", "templates", "templates-moved", "template"),
         ("/guests/?state=ready", "guests", "guests-moved", "guestvm"),
-        ("/templates/{}/", "template:{}", "template", "template"),
-        ("/providers/{}/", "provider:{}", "provider-events-{}", "event"),
-        ("/providers/{}/", "provider:{}", "provider-{}", "provider"),
+        ("/templates/{template}/", "template:{template}", "template", "template"),
+        ("/providers/{host}/", "provider:{host}", "provider-events-{host}", "event"),
+        ("/providers/{host}/", "provider:{host}", "provider-{host}", "provider"),
         ("/providers/?state=Ready", "providers", "reach", "provider"),
     ],
 )
@@ -310,8 +310,8 @@ def test_what_changes_while_a_page_is_read_is_not_hidden_by_its_sign(
             host.touch(reachability="not_available")
         return answer
 
+    address, topic, key = (text.format(template=template.pk, host=host.pk) for text in (address, topic, key))
     with connection.execute_wrapper(change):
-        page = viewer.get(address.format(template.pk, host.pk)).content.decode()
+        page = viewer.get(address).content.decode()
     assert changed
-    key = key.format(host.pk)
-    assert signs(page)[key] != sign_in(topic.format(template.pk), key)
+    assert signs(page)[key] != sign_in(topic, key)

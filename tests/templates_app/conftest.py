@@ -22,6 +22,7 @@ from templates_app.creation import NewTemplate, create
 from templates_app.models import DistributionTarget, Template
 from templates_app.reconciler import Reconciler
 from templates_app.transfer import process
+from tests.product import children
 from tests.templates_app.shelf import Shelf
 
 SIZE = 1 << 20
@@ -179,6 +180,18 @@ def at_birth(patch: pytest.MonkeyPatch, act: Callable[[subprocess.Popen[bytes]],
         return born
 
     patch.setattr(process, "start_module", start)
+
+
+def engine() -> int:
+    """The engine that this process runs now, 0 while there is none."""
+    return next((pid for pid in children(os.getpid()) if _is_engine(pid)), 0)
+
+
+def _is_engine(pid: int) -> bool:
+    try:
+        return b"templates_app.transfer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def words(template: Template) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Case, Count, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from providers_app import health
@@ -273,9 +273,13 @@ def _drop(guest: GuestVM) -> None:
 
 
 def _switch(guest: GuestVM) -> None:
-    on = guest.wanted_power == Power.ON
+    wanted = guest.wanted_power
+    on = wanted == Power.ON
     ask(guest, guest.provider, "power", timeout=CALL_SECONDS, name=guest.name, mark=guest.mark, on=on)
-    _settle(guest, guest.phase, power=guest.wanted_power, wanted_power="", **no_error())
+    ordered_meanwhile = Case(When(wanted_power=wanted, then=Value("")), default=F("wanted_power"))
+    _settle(guest, guest.phase, power=wanted, wanted_power=ordered_meanwhile, **no_error())
+    if guest.wanted_power:
+        queue.soon("guest", guest.pk)
 
 
 def _settle(guest: GuestVM, to: str, **fields: Any) -> None:

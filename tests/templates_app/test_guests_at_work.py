@@ -83,3 +83,20 @@ def test_a_guest_that_is_deleted_while_it_is_made_leaves_nothing_on_its_host(
     drain()
     assert not GuestVM.objects.exists()
     assert not on_host(simulator)
+
+
+def test_a_guest_that_is_stopped_while_it_starts_is_off_in_the_end(
+    template: Template, simulator: Provider, worker: Worker, drain: Drain
+) -> None:
+    [guest] = guests.create(template, simulator, 1, BY)
+    drain()
+    guests.switch(known(guest.pk), True, BY)
+    worker.take(guest, "power")
+    guests.switch(known(guest.pk), False, BY)
+    OrmQ.objects.all().delete()
+    worker.go_on()
+    worker.end()
+    assert known(guest.pk).power == "on"
+    drain()
+    assert (known(guest.pk).power, known(guest.pk).wanted_power) == ("off", "")
+    assert [vm.power for vm in on_host(simulator)] == ["off"]

@@ -104,16 +104,15 @@ class GuestsForm(forms.Form):
 
     provider = forms.ModelChoiceField(Provider.objects.none(), label=_("VDI provider"), empty_label=None)
     count = forms.IntegerField(label=_("Number of guest VMs"), min_value=1, max_value=500, initial=1)
-    LONGEST = 59  # with the number it is a name of 63
     stem = forms.CharField(
         label=_("Name begins with"),
-        max_length=LONGEST,
+        max_length=guests.LONGEST_PREFIX,
         validators=[NAME],
         help_text=_("They are numbered: NAME-001, NAME-002 and so on."),
     )
 
     def __init__(self, template: Template, *args: Any, **kwargs: Any) -> None:
-        kwargs["initial"] = {"stem": template.name[: self.LONGEST], "count": 1}
+        kwargs["initial"] = {"stem": template.name[: guests.LONGEST_PREFIX], "count": 1}
         super().__init__(*args, **kwargs)
         held = Provider.objects.filter(
             targets__template=template, targets__desired=Desired.PRESENT

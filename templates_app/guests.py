@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 AT_ONCE_PER_PROVIDER = 4
 CLONE_SECONDS = 4 * 3600.0
 CALL_SECONDS = 300.0
+LONGEST_PREFIX = 59  # with the number it is a name of 63
 FAILED_KEPT = timedelta(days=7)
 UNFINISHED = (GuestPhase.CREATING, GuestPhase.PREPARING, GuestPhase.RECREATING, GuestPhase.DELETING)
 _WORK = Q(phase__in=UNFINISHED) | (Q(phase=GuestPhase.READY) & ~Q(wanted_power=""))
@@ -43,7 +44,7 @@ FAILED = (GuestPhase.CREATE_FAILED, GuestPhase.RECREATE_FAILED)
 
 
 def create(template: Template, provider: Provider, count: int, by: str, prefix: str = "") -> list[GuestVM]:
-    """Order ``count`` guests of the current version, named ``PREFIX-001`` …; the prefix is the template's name."""
+    """Order ``count`` guests of the current version, named ``PREFIX-001`` …; the prefix is the template's name, cut."""
     if not 1 <= count <= 500:
         raise Refusal("Create between 1 and 500 guest VMs at once.", "BAD_INPUT")
     health.require(provider)
@@ -55,7 +56,7 @@ def create(template: Template, provider: Provider, count: int, by: str, prefix: 
                 "NOT_INSTALLED",
                 "Distribute the template to it first.",
             )
-        names = _free_names(provider, prefix or fresh.name, count)
+        names = _free_names(provider, prefix or fresh.name[:LONGEST_PREFIX], count)
         return [_new(fresh, provider, version, name, by) for name in names]
 
 

@@ -258,3 +258,11 @@ def test_a_recreation_asks_no_more_of_the_database_for_more_guests(
         return len(asked)
 
     assert queries(2) == queries(20)
+
+
+def test_guests_of_a_template_with_the_longest_name_get_a_name_that_fits(
+    template: Template, three: list[Provider]
+) -> None:
+    Template.objects.filter(pk=template.pk).update(name="w" * 63)
+    [guest] = guests.create(template, three[0], 1, BY)
+    assert guest.name == f"{'w' * 59}-001"
